@@ -1,0 +1,49 @@
+# creditd: every command a developer or CI runs. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.locked
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint proto proto-check lock bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## create .venv with the locked dependencies and creditd itself
+
+# Hash-checked, exactly as locked; nothing but Python and make is needed before.
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $(STAMP)
+
+run: setup ## the whole service on embedded servers, with a demo catalog and account
+	@exec $(BIN)/creditd dev --demo
+
+test: setup ## the whole Python test suite on embedded servers
+	$(BIN)/python -m pytest
+
+lint: setup ## ruff, mypy --strict, buf lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/buf lint
+
+proto: setup ## regenerate src/creditd/v1 from protos/
+	$(BIN)/python scripts/generate_protos.py
+
+proto-check: setup ## fail when generated code is stale or the API breaks the last commit's
+	$(BIN)/python scripts/generate_protos.py --check
+	$(BIN)/python scripts/check_breaking.py
+
+lock: setup ## resolve pyproject.toml anew into requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --group test --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock
+
+bench: setup ## calls a second and latencies of both hosts beside an empty call
+	$(BIN)/python -m bench
+
+clean: ## remove what setup and the tools made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
