@@ -1,0 +1,141 @@
+"""Ledger entries: the only way in which an account changes.
+
+An entry carries its whole effect, so that `fold` needs neither catalog nor calendar to apply it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from creditd.domain.catalog import Money
+from creditd.domain.grants import Grant
+
+
+class Kind(StrEnum):
+    """What happened."""
+
+    GRANT = "GRANT"
+    CONSUME = "CONSUME"
+    EXPIRE = "EXPIRE"
+    VOID = "VOID"
+    REFILL = "REFILL"
+    RESERVE = "RESERVE"
+    COMMIT = "COMMIT"
+    RELEASE = "RELEASE"
+    REFUND = "REFUND"
+    ADJUST = "ADJUST"
+    LEASE = "LEASE"
+    SETTLE = "SETTLE"
+
+
+@dataclass(frozen=True, slots=True)
+class GrantChange:
+    """A change of one grant's remaining credits, in micros; negative when credits leave it."""
+
+    grant_id: str
+    remaining: int
+
+
+@dataclass(frozen=True, slots=True)
+class CounterChange:
+    """`delta` units or micros counted in the window [start, end) of the counter `key`; end 0 = never ends."""
+
+    key: str
+    start: int
+    end: int
+    delta: int
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What an entry does to the folded state.
+
+    `put` replaces or adds a grant's definition; `activated` names a grant that becomes drawable by this
+    entry and `ended` one that is gone for good. `debt` is the change of the entry's credit's debt.
+    """
+
+    grants: tuple[GrantChange, ...] = ()
+    counters: tuple[CounterChange, ...] = ()
+    debt: int = 0
+    put: Grant | None = None
+    activated: str = ""
+    ended: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the caller was told, kept so that a replay gets the first answer again.
+
+    Amounts in micros; instants in ms, 0 = none. The limit fields are those of the tightest counter;
+    `limit_max` is -1 when the answer has no limit and -2 when it is unlimited.
+    """
+
+    reason: str = ""
+    charged: int = 0
+    overage: int = 0
+    shortfall: int = 0
+    available: int = 0
+    held: int = 0
+    granted: int = 0
+    debt: int = 0
+    overage_used: int = 0
+    next_expiry: int = 0
+    next_refill: int = 0
+    limit_max: int = -1
+    limit_used: int = 0
+    resets_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of an account's ledger; (account, sequence) is unique, sequences are 1, 2, 3 ... without gaps.
+
+    `amount` is the signed effect on what is available of `credit`, in micros; the sum of an account's
+    amounts is its balance. `fingerprint` identifies the request that an idempotency key stands for.
+    """
+
+    id: str
+    account: str
+    sequence: int
+    kind: Kind
+    at: int
+    credit: str = ""
+    amount: int = 0
+    balance_after: int = 0
+    feature: str = ""
+    subject: str = ""
+    idempotency_key: str | None = None
+    fingerprint: str = ""
+    usage: dict[str, int] = field(default_factory=dict)
+    attributes: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    allocations: tuple[tuple[str, int], ...] = ()
+    overage: int = 0
+    occurred_at: int | None = None
+    catalog_version: int = 0
+    reservation_id: str = ""
+    grant_id: str = ""
+    reverses: str = ""
+    cost: Money | None = None
+    note: str = ""
+    effects: Effects = Effects()
+    answer: Answer | None = None
+
+    @property
+    def is_tombstone(self) -> bool:
+        """Whether the entry only fills the place of a decision that never landed."""
+        return self.kind is Kind.ADJUST and self.note == TOMBSTONE
+
+
+TOMBSTONE = "tombstone"
+"""Note of an entry without effect, in the place of a decision that the ledger refused."""
+
+
+def tombstone_id(account: str, sequence: int, epoch: str) -> str:
+    """The id of the tombstone at a place of an account's ledger: the same whoever lays it, in one epoch."""
+    return f"tombstone:{account}:{sequence}:{epoch}"
+
+
+JsonDict = dict[str, Any]

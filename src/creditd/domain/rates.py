@@ -1,0 +1,161 @@
+"""Pricing: from usage and attributes to micros, exactly, in constant time however many rates there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from creditd.domain.amounts import AMOUNT_MAX, INT64_MAX, NANOS_PER_UNIT, Rounding, divide
+from creditd.domain.catalog import Feature, MeterPrice, Money, Rate
+from creditd.domain.errors import FailedPrecondition, OutOfRange
+
+DEFAULT_METER = "units"
+"""The default meter of a feature that names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """What a request costs: `amount` micros by `rate`, and the provider's `cost` where the catalog knows it."""
+
+    amount: int
+    rate: Rate | None
+    cost: Money | None
+
+
+@dataclass(slots=True)
+class _Indexed:
+    rate: Rate
+    order: int
+    prices: dict[str, MeterPrice]
+
+
+@dataclass(slots=True)
+class RateTable:
+    """A feature's rates, indexed by the names and values that they match on.
+
+    Rates that match on the same names share a dict from their values to the rates: a look-up costs one dict
+    access per distinct set of names (a handful), whether there are ten models or ten thousand.
+    """
+
+    feature: Feature
+    meter: str = field(init=False)
+    _shapes: list[tuple[tuple[str, ...], dict[tuple[str, ...], list[_Indexed]]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.meter = self.feature.default_meter or DEFAULT_METER
+        shapes: dict[tuple[str, ...], dict[tuple[str, ...], list[_Indexed]]] = {}
+        for order, rate in enumerate(self.feature.rates):
+            names = tuple(sorted(rate.match))
+            values = tuple(rate.match[name] for name in names)
+            prices = {price.meter: price for price in rate.prices}
+            shapes.setdefault(names, {}).setdefault(values, []).append(_Indexed(rate, order, prices))
+        # Most names first: the most specific match wins.
+        self._shapes = sorted(shapes.items(), key=lambda item: (-len(item[0]), item[0]))
+
+    def find(self, usage: Mapping[str, int], attributes: Mapping[str, str]) -> Rate | None:
+        """The rate for a request: most names matched, then the highest `above` exceeded, then list order."""
+        found = self._find(usage, attributes)
+        return None if found is None else found.rate
+
+    def _find(self, usage: Mapping[str, int], attributes: Mapping[str, str]) -> _Indexed | None:
+        best: _Indexed | None = None
+        best_key: tuple[int, int, int] | None = None
+        for names, by_values in self._shapes:
+            if best is not None and len(names) < len(best.rate.match):
+                break
+            try:
+                values = tuple(attributes[name] for name in names)
+            except KeyError:
+                continue
+            for indexed in by_values.get(values, ()):
+                above = indexed.rate.above
+                if any(usage.get(meter, 0) <= threshold for meter, threshold in above.items()):
+                    continue
+                key = (max(above.values(), default=-1), len(above), -indexed.order)
+                if best_key is None or key > best_key:
+                    best, best_key = indexed, key
+        return best
+
+    def price(self, usage: Mapping[str, int], attributes: Mapping[str, str]) -> Priced:
+        """The price of a request. Meters with zero usage cost nothing and need no price.
+
+        Raises:
+            FailedPrecondition: NO_RATE, no rate matches the attributes or it has no price for a meter used.
+            OutOfRange: the price is beyond 9e15 micros.
+        """
+        indexed = self._find(usage, attributes)
+        if indexed is None:
+            raise self._no_rate("no rate matches the attributes", attributes)
+        amount = 0
+        cost: Fraction | None = None
+        currency = ""
+        for meter, quantity in usage.items():
+            if not quantity:
+                continue
+            price = indexed.prices.get(meter)
+            if price is None:
+                known = ", ".join(sorted(indexed.prices))
+                raise self._no_rate(
+                    f"the rate that matches has no price for meter {meter!r} (it prices {known})", attributes
+                )
+            amount += charge(price, quantity)
+            if price.unit_cost is not None:
+                currency = price.unit_cost.currency
+                cost = (cost or Fraction(0)) + Fraction(price.unit_cost.nanos * quantity, price.per)
+        amount = max(amount, indexed.rate.minimum_micros)
+        if amount > AMOUNT_MAX:
+            raise OutOfRange(
+                f"the request would cost {amount} micros, beyond {AMOUNT_MAX}",
+                reason="AMOUNT_OUT_OF_RANGE",
+                metadata={"feature": self.feature.key},
+            )
+        return Priced(amount, indexed.rate, None if cost is None else _money(currency, cost))
+
+    def affordable(self, attributes: Mapping[str, str], capacity: int) -> int:
+        """How many units of the default meter cost at most `capacity` micros; INT64_MAX when they cost nothing.
+
+        0 when no rate prices the meter.
+        """
+
+        def fits(quantity: int) -> bool:
+            try:
+                return self.price({self.meter: quantity}, attributes).amount <= capacity
+            except OutOfRange:
+                return False
+
+        try:
+            if not fits(1):
+                return 0
+        except FailedPrecondition:
+            return 0
+        low, high = 1, 2
+        while fits(high):
+            low, high = high, high * 2
+            if high > AMOUNT_MAX:
+                return INT64_MAX
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        return low
+
+    def _no_rate(self, why: str, attributes: Mapping[str, str]) -> FailedPrecondition:
+        given = ", ".join(f"{name}={value}" for name, value in sorted(attributes.items())) or "none"
+        return FailedPrecondition(
+            f"feature {self.feature.key!r}: {why}; attributes given: {given}",
+            reason="NO_RATE",
+            metadata={"feature": self.feature.key},
+        )
+
+
+def charge(price: MeterPrice, quantity: int) -> int:
+    """What `quantity` >= 0 units cost: one exact product, one rounding."""
+    if price.rounding is Rounding.UNIT_UP:
+        return divide(quantity, price.per, Rounding.UP) * price.credits_micros
+    return divide(quantity * price.credits_micros, price.per, price.rounding)
+
+
+def _money(currency: str, cost: Fraction) -> Money:
+    nanos = (2 * cost.numerator + cost.denominator) // (2 * cost.denominator)
+    # int64 units of Money; a cost beyond is a typing error in the catalog, not worth failing a burn for.
+    return Money(currency, min(nanos, INT64_MAX * NANOS_PER_UNIT))

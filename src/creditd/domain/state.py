@@ -1,0 +1,154 @@
+"""An account's folded ledger, and the segment of it that decisions are made on.
+
+`AccountState` is the sum of all entries. `Segment` is what of it can be decided on without a calendar until
+`end`: the active grants in burn order, balances and counters. The hot store holds exactly a `Segment`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from creditd.domain.catalog import BurnOrder
+from creditd.domain.grants import Grant, burn_key
+from creditd.domain.periods import MS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class GrantState:
+    """A grant and what is left of it, in micros; `active` once its activation is in the ledger."""
+
+    grant: Grant
+    remaining: int
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """What has been counted in the window [start, end); end 0 = a gauge, which never ends."""
+
+    start: int
+    end: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """The folded ledger of one account up to `sequence`; `at` is the latest instant in it, in ms."""
+
+    account: str
+    sequence: int = 0
+    at: int = 0
+    grants: Mapping[str, GrantState] = field(default_factory=dict)
+    debts: Mapping[str, int] = field(default_factory=dict)
+    counters: Mapping[str, Counter] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentGrant:
+    """An active grant in a segment; `features` empty = pays for every feature of the credit."""
+
+    id: str
+    remaining: int
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Balances:
+    """What an account has of one credit type: amounts in micros, instants in ms (0 = none).
+
+    `available` is what is left of the active grants less the debt; `granted` their face amount.
+    """
+
+    available: int = 0
+    held: int = 0
+    granted: int = 0
+    debt: int = 0
+    next_expiry: int = 0
+    next_refill: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentCredit:
+    """One credit type in a segment; the grants in burn order."""
+
+    order: BurnOrder
+    balances: Balances = Balances()
+    grants: tuple[SegmentGrant, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What decisions are made on from `at` until `end` (ms, exclusive).
+
+    `raised` is the latest sequence decided on this segment that made something available again: what is
+    decided after it must not land in the ledger without it. 0 = none.
+    """
+
+    sequence: int
+    at: int
+    end: int
+    policy_version: int
+    raised: int = 0
+    credits: Mapping[str, SegmentCredit] = field(default_factory=dict)
+    counters: Mapping[str, Counter] = field(default_factory=dict)
+
+
+def next_boundary(state: AccountState) -> int:
+    """The first instant at which the state changes by itself: an activation or an expiry; MS_MAX if none."""
+    boundary = MS_MAX
+    for held in state.grants.values():
+        if not held.active:
+            boundary = min(boundary, held.grant.effective_at)
+        elif held.grant.expires_at is not None:
+            boundary = min(boundary, held.grant.expires_at)
+    return boundary
+
+
+def open_segment(
+    state: AccountState, *, now: int, policy_version: int, orders: Mapping[str, BurnOrder]
+) -> Segment:
+    """The segment that begins at `now`; the state must have been rolled to `now` before (`roll.due`).
+
+    `orders` has every credit type of the catalog, so that a credit without grants is there, empty.
+    """
+    credits = {credit: _credit(state, credit, order) for credit, order in orders.items()}
+    counters = {key: counter for key, counter in state.counters.items() if counter.end == 0 or counter.end > now}
+    return Segment(
+        sequence=state.sequence,
+        at=max(now, state.at),
+        end=next_boundary(state),
+        policy_version=policy_version,
+        credits=credits,
+        counters=counters,
+    )
+
+
+def _credit(state: AccountState, credit: str, order: BurnOrder) -> SegmentCredit:
+    active = sorted(
+        (held for held in state.grants.values() if held.active and held.grant.credit == credit),
+        key=lambda held: burn_key(held.grant, order),
+    )
+    debt = state.debts.get(credit, 0)
+    expiries = [held.grant.expires_at for held in active if held.grant.expires_at is not None]
+    balances = Balances(
+        available=sum(held.remaining for held in active) - debt,
+        granted=sum(held.grant.amount for held in active),
+        debt=debt,
+        next_expiry=min(expiries, default=0),
+    )
+    return SegmentCredit(
+        order=order,
+        balances=balances,
+        grants=tuple(
+            SegmentGrant(held.grant.id, held.remaining, held.grant.features) for held in active if held.remaining
+        ),
+    )
+
+
+def balance(state: AccountState, credit: str) -> int:
+    """What is available of a credit: the remaining of its active grants less its debt."""
+    remaining = sum(
+        held.remaining for held in state.grants.values() if held.active and held.grant.credit == credit
+    )
+    return remaining - state.debts.get(credit, 0)

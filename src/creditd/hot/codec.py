@@ -1,0 +1,150 @@
+"""msgpack forms of segments, operations and results, as lua/kernel.lua lays them out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgpack
+
+from creditd.domain.accounts import Epoch
+from creditd.domain.catalog import BurnOrder
+from creditd.domain.decide import Denial, Draw, Drawn, Operation
+from creditd.domain.state import Balances, Counter, Segment, SegmentCredit, SegmentGrant
+
+FORMAT: Final = 1
+
+_pack = msgpack.Packer(use_bin_type=False).pack
+
+
+def unpack(data: bytes) -> Any:
+    """Decode what a script packed; texts as str, heads as they were."""
+    return msgpack.unpackb(data, raw=False, strict_map_key=False, unicode_errors="surrogateescape")
+
+
+def pack(value: Any) -> bytes:
+    """Encode for a script."""
+    packed: bytes = _pack(value)
+    return packed
+
+
+@dataclass(frozen=True, slots=True)
+class HotState:
+    """What the hot store holds of an account: a segment, its fence and the server it was loaded into."""
+
+    segment: Segment
+    epoch: Epoch
+    run_id: str
+
+
+def encode_segment(segment: Segment, epoch: Epoch, run_id: str) -> list[bytes]:
+    """Field, value, field, value ... of the account's hash."""
+    meta = [
+        FORMAT,
+        run_id,
+        epoch.number,
+        str(epoch.nonce),
+        segment.sequence,
+        segment.policy_version,
+        segment.at,
+        segment.end,
+        segment.raised,
+    ]
+    fields: list[bytes] = [b"m", pack(meta)]
+    for key, credit in segment.credits.items():
+        fields += [b"$" + key.encode(), pack(_credit(credit))]
+    for key, counter in segment.counters.items():
+        fields += [b"#" + key.encode(), pack([counter.start, counter.end, counter.used])]
+    return fields
+
+
+def _credit(credit: SegmentCredit) -> list[Any]:
+    have = credit.balances
+    grants = [[grant.id, grant.remaining, list(grant.features) or False] for grant in credit.grants]
+    return [
+        credit.order.value,
+        have.available,
+        have.held,
+        have.granted,
+        have.debt,
+        have.next_expiry,
+        have.next_refill,
+        grants,
+    ]
+
+
+def decode_state(fields: Mapping[bytes, bytes]) -> HotState | None:
+    """The state in an account's hash; None when there is none, or one of another layout."""
+    packed = fields.get(b"m")
+    if packed is None:
+        return None
+    form, run_id, number, nonce, sequence, policy, at, end, raised = unpack(packed)
+    if form != FORMAT:
+        return None
+    credits: dict[str, SegmentCredit] = {}
+    counters: dict[str, Counter] = {}
+    for name, value in fields.items():
+        if name[:1] == b"$":
+            credits[name[1:].decode()] = _decode_credit(unpack(value))
+        elif name[:1] == b"#":
+            counters[name[1:].decode()] = Counter(*unpack(value))
+    segment = Segment(sequence, at, end, policy, raised, credits, counters)
+    return HotState(segment, Epoch(number, int(nonce)), run_id)
+
+
+def _decode_credit(value: list[Any]) -> SegmentCredit:
+    order, available, held, granted, debt, expiry, refill, grants = value
+    return SegmentCredit(
+        BurnOrder(order),
+        Balances(available, held, granted, debt, expiry, refill),
+        tuple(SegmentGrant(id_, left, tuple(features or ())) for id_, left, features in _sequence(grants)),
+    )
+
+
+def _sequence(value: Any) -> Iterable[Any]:
+    # Lua can't tell an empty array from an empty map.
+    return value if isinstance(value, list) else ()
+
+
+def encode_operation(operation: Operation, run_id: str, revision: int) -> bytes:
+    """The first argument of check.lua and decide.lua."""
+    draws = [_draw(draw) for draw in operation.draws]
+    return pack([run_id, operation.now, operation.policy_version, revision, draws])
+
+
+def _draw(draw: Draw) -> list[Any]:
+    overage = draw.overage
+    return [
+        draw.feature,
+        draw.mode.value,
+        draw.credit,
+        draw.order.value,
+        draw.amount,
+        draw.floor,
+        False if overage is None else [overage.key, overage.start, overage.end, overage.cap],
+        [
+            [item.key, item.start, item.end, item.cap, item.delta, int(item.soft), int(item.micros)]
+            for item in draw.charges
+        ],
+    ]
+
+
+def decode_drawn(value: list[Any]) -> Drawn:
+    """The result of one draw."""
+    flat = list(_sequence(value[6]))
+    return Drawn(
+        denial=Denial(value[0]) if value[0] else None,
+        denied_by=value[1],
+        shortfall=value[2],
+        from_grants=value[3],
+        from_overage=value[4],
+        debt=value[5],
+        allocations=tuple(zip(flat[::2], flat[1::2], strict=True)),
+        used=tuple(_sequence(value[7])),
+        applied=tuple(_sequence(value[8])),
+        overage_used=value[9],
+        spendable=value[10],
+        overage_room=value[11],
+        balances=Balances(*value[12]) if value[12] else None,
+    )

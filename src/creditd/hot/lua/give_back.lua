@@ -1,0 +1,41 @@
+#!lua flags=allow-oom
+-- Undoes a unit whose idempotency key the ledger knows from an earlier one: a late replay. Its place in the ledger is
+-- taken by a tombstone; what it took from the state returns. Done once: only while the unit is in the outbox.
+--
+-- KEYS  1 state of the account, 2 outbox of the bucket, 3.. idempotency records of the unit; one slot
+-- ARGV  1 run id, 2 epoch number, 3 epoch nonce, 4 unit id,
+--       5 msgpack {{{credit, available, debt, {grant, amount, ..}}..}, {{counter, start, delta}..}}: what the unit took
+-- Reply 1 given back, 0 the state is another one, or it was done before
+for i = 3, #KEYS do
+  local record = redis.call('GET', KEYS[i])
+  if record and record:sub(33, 64) == ARGV[4] then redis.call('DEL', KEYS[i]) end
+end
+if redis.call('HDEL', KEYS[2], ARGV[4]) == 0 then return 0 end
+local packed = redis.call('HGET', KEYS[1], 'm')
+if not packed then return 0 end
+local meta = cmsgpack.unpack(packed)
+if meta[2] ~= ARGV[1] or meta[3] ~= tonumber(ARGV[2]) or meta[4] ~= ARGV[3] then return 0 end
+local taken = cmsgpack.unpack(ARGV[5])
+for _, change in ipairs(taken[1]) do
+  local field = '$' .. change[1]
+  local credit = cmsgpack.unpack(redis.call('HGET', KEYS[1], field))
+  credit[2], credit[5] = credit[2] + change[2], credit[5] - change[3]
+  for i = 1, #change[4], 2 do
+    for _, grant in ipairs(credit[8]) do
+      if grant[1] == change[4][i] then grant[2] = grant[2] + change[4][i + 1] end
+    end
+  end
+  redis.call('HSET', KEYS[1], field, cmsgpack.pack(credit))
+end
+for _, change in ipairs(taken[2]) do
+  local field = '#' .. change[1]
+  local counter = redis.call('HGET', KEYS[1], field)
+  if counter then
+    counter = cmsgpack.unpack(counter)
+    if counter[1] == change[2] then
+      counter[3] = math.max(0, counter[3] - change[3])
+      redis.call('HSET', KEYS[1], field, cmsgpack.pack(counter))
+    end
+  end
+end
+return 1

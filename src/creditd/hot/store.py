@@ -1,0 +1,272 @@
+"""`HotStore`: the calls that the engine makes to Redis or Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import hiredis
+
+from creditd.domain.accounts import Epoch
+from creditd.domain.decide import Operation
+from creditd.domain.entries import Entry
+from creditd.domain.state import Segment
+from creditd.hot import scripts
+from creditd.hot.answers import Answer, Decided, OutboxUnit, decode_answer, decode_outbox
+from creditd.hot.codec import HotState, decode_state, encode_operation, encode_segment, pack
+from creditd.hot.connection import Address, Connection, HotUnavailable, OnReply, Reply, open_connection
+from creditd.hot.keys import BUCKETS, bucket_of, outbox_key, record_key, revision_key, state_key
+from creditd.hot.scripts import Script
+
+_log = logging.getLogger(__name__)
+
+# Error replies of a server that can't decide now, though the call itself was right. It did not carry it out.
+_AWAY = ("OOM", "READONLY", "LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "MISCONF", "TRYAGAIN")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One draw's place in a unit: its idempotency key ("" = none), fingerprint (32 characters) and head."""
+
+    key: str
+    fingerprint: str
+    head: bytes
+
+
+class HotStore:
+    """Decides on hot states; one connection per process, opened again when it is lost."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float,
+        record_ttl_ms: int,
+        idle_ttl_ms: int,
+        wall_ms: Callable[[], int],
+    ) -> None:
+        self._address = Address.parse(url)
+        self._timeout_s = timeout_s
+        self._record_ttl_ms = record_ttl_ms
+        self._idle_ttl_ms = idle_ttl_ms
+        self._wall_ms = wall_ms
+        self._connection: Connection | None = None
+        self._opening: asyncio.Task[Connection] | None = None
+        self._closed = False
+
+    async def connect(self) -> None:
+        """Open the connection now; raises HotUnavailable when the server is not there."""
+        await self._connected()
+
+    async def close(self) -> None:
+        """Close the connection for good."""
+        self._closed = True
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._connection is not None:
+            self._connection.close()
+
+    async def check(self, account: str, operation: Operation, revision: int) -> Answer:
+        """Decide without changing anything."""
+        connection = await self._connected()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        keys = [state_key(account), revision_key(bucket_of(account))]
+        packed = encode_operation(operation, connection.run_id, revision)
+        self._run(connection, _answer_into(future), scripts.CHECK, keys, packed)
+        return await future
+
+    async def decide(
+        self,
+        account: str,
+        operation: Operation,
+        revision: int,
+        unit_id: str,
+        items: Sequence[Item],
+        on_decided: Callable[[Decided], None],
+        *,
+        again: bool = False,
+    ) -> Answer:
+        """Decide and take. `on_decided` runs as soon as the reply is read, even if the caller is gone by then.
+
+        `again` asks whether an earlier call with the same unit id, whose reply was lost, was carried out.
+        """
+        connection = await self._connected()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        bucket = bucket_of(account)
+        keys = [state_key(account), revision_key(bucket), outbox_key(bucket)]
+        keys += [record_key(account, item.key) for item in items if item.key]
+        arguments: list[str | bytes | int] = [
+            encode_operation(operation, connection.run_id, revision),
+            f"{self._wall_ms():013d}",
+            unit_id,
+            self._record_ttl_ms,
+            "1" if again else "0",
+        ]
+        for item in items:
+            arguments += (item.fingerprint if item.key else "", item.head)
+        self._run(connection, _answer_into(future, on_decided), scripts.DECIDE, keys, *arguments)
+        return await future
+
+    async def put(self, account: str, epoch: Epoch, segment: Segment, revision: int) -> bool:
+        """Put a loaded state, unless one of a higher epoch is there."""
+        connection = await self._connected()
+        keys = [state_key(account), revision_key(bucket_of(account))]
+        fields = encode_segment(segment, epoch, connection.run_id)
+        reply = await self._script(
+            scripts.PUT, keys, connection.run_id, epoch.number, revision, self._idle_ttl_ms, *fields
+        )
+        return bool(reply)
+
+    async def drop(self, account: str, epoch: Epoch, unit_id: str, idempotency_keys: Iterable[str]) -> None:
+        """Forget a fenced unit and the state that it was decided on."""
+        keys = self._unit_keys(account, idempotency_keys)
+        await self._script(scripts.DROP, keys, epoch.number, unit_id)
+
+    async def forget(self, account: str) -> None:
+        """Drop an account's hot state, whatever it is: the next call loads it from the ledger."""
+        connection = await self._connected()
+        await connection.call("UNLINK", state_key(account))
+
+    async def give_back(self, account: str, epoch: Epoch, unit_id: str, entries: Sequence[Entry]) -> None:
+        """Undo in the hot state what a late replay took; `entries` are the ones that did not land."""
+        connection = await self._connected()
+        keys = self._unit_keys(account, (entry.idempotency_key for entry in entries if entry.idempotency_key))
+        await self._script(
+            scripts.GIVE_BACK,
+            keys,
+            connection.run_id,
+            epoch.number,
+            str(epoch.nonce),
+            unit_id,
+            pack(_taken(entries)),
+        )
+
+    async def read(self, account: str) -> HotState | None:
+        """The hot state of an account; None when it is cold, or of another run of the server."""
+        connection = await self._connected()
+        flat = await connection.call("HGETALL", state_key(account))
+        fields = dict(flat) if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
+        state = decode_state(fields)
+        return state if state is not None and state.run_id == connection.run_id else None
+
+    async def clear(self, bucket: int, unit_ids: Sequence[str]) -> None:
+        """Take units that are durable out of an outbox."""
+        connection = await self._connected()
+        await connection.call("HDEL", outbox_key(bucket), *unit_ids)
+
+    async def outbox_depths(self) -> list[int]:
+        """How many units each bucket's outbox holds."""
+        connection = await self._connected()
+        return list(
+            await asyncio.gather(*(connection.call("HLEN", outbox_key(bucket)) for bucket in range(BUCKETS)))
+        )
+
+    async def outbox(self, bucket: int) -> list[OutboxUnit]:
+        """The units in a bucket's outbox."""
+        connection = await self._connected()
+        flat = await connection.call("HGETALL", outbox_key(bucket))
+        pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
+        return [decode_outbox(unit_id.decode(), value) for unit_id, value in pairs]
+
+    async def raise_revision(self, revision: int) -> None:
+        """Tell every bucket that a catalog revision is out."""
+        await asyncio.gather(
+            *(self._script(scripts.REVISE, [revision_key(bucket)], revision) for bucket in range(BUCKETS))
+        )
+
+    def _unit_keys(self, account: str, idempotency_keys: Iterable[str]) -> list[str]:
+        keys = [state_key(account), outbox_key(bucket_of(account))]
+        return keys + [record_key(account, key) for key in idempotency_keys]
+
+    async def _connected(self) -> Connection:
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            return connection
+        if self._closed:
+            raise HotUnavailable("the hot store is closed", sent=False)
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open())
+        # Shielded: a caller that goes away must not take the connection from the others.
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> Connection:
+        connection = await open_connection(self._address, self._timeout_s)
+        for script in scripts.ALL:
+            await connection.call("SCRIPT", "LOAD", script.text)
+        self._connection = connection
+        return connection
+
+    async def _script(self, script: Script, keys: Sequence[str], *arguments: str | bytes | int) -> Any:
+        connection = await self._connected()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def settle(reply: Reply) -> None:
+            if not future.done():
+                if isinstance(reply, Exception):
+                    future.set_exception(reply)
+                else:
+                    future.set_result(reply)
+
+        self._run(connection, settle, script, keys, *arguments)
+        return await future
+
+    def _run(
+        self,
+        connection: Connection,
+        on_reply: OnReply,
+        script: Script,
+        keys: Sequence[str],
+        *arguments: str | bytes | int,
+    ) -> None:
+        def settle(reply: Reply) -> None:
+            if not isinstance(reply, hiredis.ReplyError):
+                on_reply(reply)
+            elif str(reply).startswith("NOSCRIPT"):
+                # The script cache was flushed: nothing ran, so the text can be sent instead.
+                try:
+                    connection.send(on_reply_or_away, "EVAL", script.text, len(keys), *keys, *arguments)
+                except HotUnavailable as error:
+                    on_reply(error)
+            else:
+                on_reply_or_away(reply)
+
+        def on_reply_or_away(reply: Reply) -> None:
+            if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(_AWAY):
+                if str(reply).startswith("READONLY"):
+                    connection.close("the hot store has become a replica")
+                on_reply(HotUnavailable(f"the hot store refused the call: {reply}", sent=False))
+            else:
+                on_reply(reply)
+
+        connection.send(settle, "EVALSHA", script.digest, len(keys), *keys, *arguments)
+
+
+def _answer_into(
+    future: asyncio.Future[Answer], on_decided: Callable[[Decided], None] | None = None
+) -> OnReply:
+    def settle(reply: Reply) -> None:
+        if isinstance(reply, Exception):
+            if not future.done():
+                future.set_exception(reply)
+            return
+        answer = decode_answer(reply)
+        if on_decided is not None and isinstance(answer, Decided):
+            on_decided(answer)
+        if not future.done():
+            future.set_result(answer)
+
+    return settle
+
+
+def _taken(entries: Sequence[Entry]) -> list[Any]:
+    credits: list[Any] = []
+    counters: list[Any] = []
+    for entry in entries:
+        if entry.credit:
+            changes = [part for item in entry.effects.grants for part in (item.grant_id, -item.remaining)]
+            credits.append([entry.credit, -entry.amount, entry.effects.debt, changes])
+        counters += [[item.key, item.start, item.delta] for item in entry.effects.counters]
+    return [credits, counters]
