@@ -7,6 +7,7 @@ start, and one message names all of them.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
@@ -32,12 +33,8 @@ MIB: Final = 1024 * KIB
 
 _UNITS = {"_s": "seconds", "_bytes": "bytes"}
 _POSTGRES_SCHEMES = ("postgresql", "postgres")
-_REDIS_SCHEMES = (
-    "redis",
-    "rediss",
-    "unix",
-    *(f"redis{s}+{kind}" for s in ("", "s") for kind in ("sentinel", "cluster")),
-)
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+_HOST = re.compile(r"(\[[^\[\]]+\]|[^\[\]:]*)(:\d{1,5})?")
 
 
 def _url_of(*schemes: str) -> Callable[[SecretStr], SecretStr]:
@@ -48,6 +45,12 @@ def _url_of(*schemes: str) -> Callable[[SecretStr], SecretStr]:
         parts = urlsplit(text)  # raises ValueError for a broken address
         if not (parts.netloc or parts.path or parts.query):
             raise ValueError("nothing after the scheme")
+        # The rest of a password that was cut by a "/" in it would pass for a path, and be shown as one.
+        if "@" in parts.path + parts.query + parts.fragment:
+            raise ValueError("an @ after the host")
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        if not all(_HOST.fullmatch(host) for host in hosts):
+            raise ValueError("not host:port")
         return value
 
     return check
@@ -84,7 +87,7 @@ class Settings(BaseSettings):
     redis_url: Annotated[SecretStr, AfterValidator(_url_of(*_REDIS_SCHEMES))] | None = Field(
         None,
         description="Redis or Valkey that holds the hot state; rediss:// is TLS",
-        examples=["redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://"],
+        examples=["redis://user:password@host:port/0", "rediss://...", "unix:///path"],
     )
 
     listen: Annotated[str, AfterValidator(_check_listen)] = Field(
@@ -258,7 +261,8 @@ def _wrong(name: str, values: Mapping[str, object]) -> Problem:
     # A URL that is not well-formed can't be masked with certainty.
     secret = SecretStr in _plain_types(field.annotation)
     value = "the value" if secret else mask_secrets(repr(values[name]))
-    return Problem(variable(name), f"{value} is not valid; expected {_expected(name, field)}")
+    hint = ", special characters of the password percent-encoded" if secret else ""
+    return Problem(variable(name), f"{value} is not valid; expected {_expected(name, field)}{hint}")
 
 
 def _plain_types(annotation: object) -> set[object]:

@@ -20,7 +20,7 @@ LogFormat: TypeAlias = Literal["json", "text"]
 MASK = "***"
 # The name may be empty; the password ends at the last @ of the authority, lest half of one with an @
 # in it be shown.
-_URL_PASSWORD = re.compile(r"""(?<=://)([^\s/?#'":@]*):[^\s/?#'"]*@""")
+_URL_PASSWORD = re.compile(r"(?<=://)([^\s/?#:@]*):[^\s/?#]*@")
 _CREDENTIAL = r"(?i:password|passwd|pwd|secret|api[_-]?key|access[_-]?token)"
 _NAMED_SECRET = re.compile(rf"""({_CREDENTIAL}["']?\s*[=:]\s*["']?)[^\s&"',;}}]+""")
 _ENDS_SECRET = re.compile(rf"{_CREDENTIAL}$")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from google.protobuf.json_format import MessageToJson
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from creditd.cli.catalog_dump import dump_catalog
@@ -126,19 +127,18 @@ def _apply(request: pb.ApplyCatalogRequest, loaded: LoadedCatalog, address: str)
     return response
 
 
-def _print_changes(changes: object) -> None:
+def _print_changes(changes: Sequence[pb.Change]) -> None:
     table = Table("what", "key", "change", "accounts", box=None, pad_edge=False)
     colours = {"ADDED": "green", "CHANGED": "yellow", "REMOVED": "red"}
-    rows = list(changes)  # type: ignore[call-overload]
-    for change in rows:
+    for change in changes:
         colour = colours.get(change.action, "default")
         table.add_row(
             change.kind,
-            change.key,
-            f"[{colour}]{change.action.lower()}[/]: {change.summary}",
+            escape(change.key),
+            f"[{colour}]{change.action.lower()}[/]: {escape(change.summary)}",
             str(change.accounts_affected or ""),
         )
-    if rows:
+    if changes:
         Console().print(table)
     else:
         typer.echo("Nothing changes.")
@@ -146,6 +146,9 @@ def _print_changes(changes: object) -> None:
 
 def _print_json(response: pb.ApplyCatalogResponse) -> None:
     text = MessageToJson(
-        response, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        response,
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
+        ensure_ascii=False,
     )
-    typer.echo(json.dumps(json.loads(text), indent=2, ensure_ascii=False))
+    typer.echo(text)

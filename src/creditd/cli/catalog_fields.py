@@ -112,9 +112,9 @@ def micros(text: str, *, price: bool) -> int:
     problem = f"is {text}, finer than a micro-credit (0.000001)"
     if not price:
         raise TextError(f"{problem}; expected at most 6 decimals")
-    factor = 10
+    factor = 1000
     while (value * factor).denominator != 1:
-        factor *= 10
+        factor *= 1000
     raised = credits_text(int(value * factor))
     raise TextError(f"{problem}; raise `per`: the same price is {raised} for {factor:,} times as many units")
 

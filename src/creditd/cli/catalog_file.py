@@ -96,7 +96,7 @@ class _Reader:
         """Sets the fields of `message` from a mapping."""
         fields = form.fields_of(message.DESCRIPTOR)
         if not isinstance(node, Mapping):
-            self._fault(node.place, path, f"is {_what(node)}; expected {', '.join(fields)}")
+            self._fault(node.place, path, f"is {_what(node)}; expected a mapping of {', '.join(fields)}")
             return
         chosen: dict[str, str] = {}
         for name, value in node.items.items():

@@ -130,7 +130,10 @@ class _Yaml:
         try:
             return self._document()
         except MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
+            unclosed = "quoted scalar" in (
+                error.context or ""
+            )  # where it opens tells more than the file's end
+            mark = (error.context_mark if unclosed else None) or error.problem_mark or error.context_mark
             place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
             problem = " ".join(str(part) for part in (error.context, error.problem) if part)
             raise _Malformed(place, f"is no YAML: {problem}") from error

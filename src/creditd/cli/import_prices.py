@@ -35,6 +35,8 @@ from creditd.v1 import catalog_pb2 as pb
 _SKIPPED = {"sample_spec"}
 """Entries of the map that document its format."""
 
+_NAME_BYTES_MAX = 255
+
 _Prices = dict[str, Fraction]
 """USD for one unit, by meter."""
 
@@ -91,9 +93,9 @@ def import_prices(
         ValueError: if the credit's value or the markup makes no sense.
     """
     conversion = Conversion(credit_value, markup)
-    models = [_Model(name, entry) for name, entry in price_map.items() if name not in _SKIPPED]
+    models = [_Model(name, entry, conversion) for name, entry in price_map.items() if name not in _SKIPPED]
     rates: list[pb.Rate] = []
-    approximated: list[Unexpressed] = []
+    approximated: dict[tuple[str, str, Fraction], str] = {}
     unpriced = []
     for model in models:
         of_model = list(_rates(model, conversion, approximated))
@@ -111,7 +113,10 @@ def import_prices(
     return Imported(
         feature=message,
         unexpressed=tuple(entry for model in models for entry in model.unexpressed),
-        approximated=tuple(approximated),
+        approximated=tuple(
+            Unexpressed(model_name, meter, float(usd), why)
+            for (model_name, meter, usd), why in approximated.items()
+        ),
         unpriced=tuple(unpriced),
         used=frozenset((model.name, name) for model in models for name in model.used),
         models=len(models),
@@ -128,6 +133,7 @@ class _Model:
 
     name: str
     entry: Mapping[str, Any]
+    conversion: Conversion
     prices: dict[tuple[str, int], _Prices] = field(default_factory=dict)
     variants: dict[str, dict[str, _Prices]] = field(default_factory=dict)
     sources: dict[tuple[str, int, str, str], str] = field(default_factory=dict)
@@ -135,8 +141,12 @@ class _Model:
     used: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        nameable = self.name and self.name.isprintable() and len(self.name.encode()) <= _NAME_BYTES_MAX
         for name, value in self.entry.items():
-            if name == table.SEARCH_FIELD and isinstance(value, dict):
+            if not nameable:
+                if table.is_cost_like(name):
+                    self.refuse(name, value, "belongs to a model whose name no attribute can have")
+            elif name == table.SEARCH_FIELD and isinstance(value, dict):
                 self._search(value)
             elif name == table.GUARDRAIL_FIELD and isinstance(value, dict):
                 for unit, price in value.items():
@@ -146,7 +156,7 @@ class _Model:
             elif name != table.TIERED_FIELD:
                 self._other(name, value)
         # Last, so that it is compared with the fields that say the same.
-        if table.TIERED_FIELD in self.entry:
+        if nameable and table.TIERED_FIELD in self.entry:
             self._tiered(self.entry[table.TIERED_FIELD])
 
     def refuse(self, name: str, value: Any, why: str) -> None:
@@ -159,6 +169,9 @@ class _Model:
             self.refuse(name, value, "is no price; expected a number of 0 or more")
             return
         usd /= meaning.units
+        if not self.conversion.fits(usd):
+            self.refuse(name, value, "is more credits for one unit than an amount can hold")
+            return
         if meaning.resolution and (meaning.service_tier or meaning.above):
             self.refuse(name, value, "is by resolution and by tier or size at once")
             return
@@ -176,7 +189,11 @@ class _Model:
 
     def _search(self, by_size: Mapping[str, Any]) -> None:
         sizes = {name.removeprefix(f"{table.SEARCH_SIZE}_"): _fraction(usd) for name, usd in by_size.items()}
-        known = {size: usd for size, usd in sizes.items() if usd is not None and usd >= 0}
+        known = {
+            size: usd
+            for size, usd in sizes.items()
+            if usd is not None and usd >= 0 and self.conversion.fits(usd)
+        }
         if not known or len(known) < len(sizes):
             self.refuse(table.SEARCH_FIELD, by_size, "is no set of prices by size")
             return
@@ -220,7 +237,9 @@ class _Model:
                     self.refuse(f"{name}.{part}", setting, "may change prices where it applies")
 
 
-def _rates(model: _Model, conversion: Conversion, approximated: list[Unexpressed]) -> Iterator[pb.Rate]:
+def _rates(
+    model: _Model, conversion: Conversion, approximated: dict[tuple[str, str, Fraction], str]
+) -> Iterator[pb.Rate]:
     """The rates of a model: without those that say what the less specific ones say already."""
     tiers = ["", *sorted({tier for tier, _ in model.prices if tier})]
     variants: list[list[tuple[str, str]]] = [
@@ -233,7 +252,6 @@ def _rates(model: _Model, conversion: Conversion, approximated: list[Unexpressed
     dull_tiers = {
         tier for tier in tiers if tier and all(s == plans["", c] for (t, c), s in plans.items() if t == tier)
     }
-    seen: set[tuple[str, str]] = set()
     for (tier, values), steps in plans.items():
         if tier in dull_tiers:
             continue
@@ -244,15 +262,18 @@ def _rates(model: _Model, conversion: Conversion, approximated: list[Unexpressed
         for above, prices in steps:
             if prices:
                 rate = pb.Rate(match=match, above={"input_tokens": above} if above else {})
-                for meter in sorted(
-                    prices, key=lambda m: (table.METER_ORDER.get(m, len(table.METER_ORDER)), m)
-                ):
-                    price, rounded = conversion.price(meter, prices[meter])
-                    rate.prices.append(price)
-                    if rounded and (meter, str(prices[meter])) not in seen:
-                        seen.add((meter, str(prices[meter])))
-                        approximated.append(Unexpressed(model.name, meter, float(prices[meter]), rounded))
+                rate.prices.extend(_converted(model, prices, conversion, approximated))
                 yield rate
+
+
+def _converted(
+    model: _Model, prices: _Prices, conversion: Conversion, approximated: dict[tuple[str, str, Fraction], str]
+) -> Iterator[pb.MeterPrice]:
+    for meter in sorted(prices, key=lambda name: (table.METER_ORDER.get(name, len(table.METER_ORDER)), name)):
+        price, rounded = conversion.price(meter, prices[meter])
+        if rounded:
+            approximated[model.name, meter, prices[meter]] = rounded
+        yield price
 
 
 def _steps(model: _Model, tier: str, chosen: tuple[tuple[str, str], ...]) -> list[tuple[int, _Prices]]:

@@ -11,15 +11,15 @@ Each field is USD for one unit of a meter:
 | `cache_read_input_token_cost`, `input_cost_per_token_cache_hit` | `cache_read_tokens` |
 | `explicit_cache_read_input_token_cost` | `explicit_cache_read_tokens` |
 | `cache_creation_input_token_cost` | `cache_write_tokens` |
-| `cache_creation_input_token_cost_above_1hr`, `_above_12hr` | `cache_write_1h_tokens`, `cache_write_12h_tokens` |
+| `cache_creation_input_token_cost_above_1hr`, `_12hr` | `cache_write_1h_tokens`, `cache_write_12h_tokens` |
 | `cache_read_input_audio_token_cost`, `_image_` | `cache_read_audio_tokens`, `cache_read_image_tokens` |
-| `cache_creation_input_audio_token_cost`, `_image_` | `cache_write_audio_tokens`, `cache_write_image_tokens` |
+| `cache_creation_input_audio_token_cost`, `_image_` | `cache_write_audio_tokens`, `_image_` |
 | `input_cost_per_audio_token`, `_image_`, `_video_` | `input_audio_tokens`, `_image_`, `_video_` |
 | `output_cost_per_audio_token`, `_image_`, `_video_` | `output_audio_tokens`, `_image_`, `_video_` |
-| `input_cost_per_character`, `_pixel`, `_image`, `_second` | `input_characters`, `_pixels`, `_images`, `_seconds` |
-| `output_cost_per_character`, `_pixel`, `_image`, `_second` | `output_characters`, `_pixels`, `_images`, `_seconds` |
+| `input_cost_per_character`, `_pixel`, `_image`, `_second` | `input_characters`, `_pixels` ... |
+| `output_cost_per_character`, `_pixel`, `_image`, `_second` | `output_characters`, `_pixels` ... |
 | `cost_per_second` | `input_seconds` |
-| `input_cost_per_audio_per_second`, `_video_`; `output_...` | `input_audio_seconds`, `_video_`; `output_...` |
+| `input_cost_per_audio_per_second`, `output_`, `_video_` | `input_audio_seconds`, `output_`, `_video_` |
 | `input_cost_per_query`, `_request`, `_text_message` | `queries`, `requests`, `text_messages` |
 | `search_context_cost_per_query` | `search_queries`, by `search_context_size` where sizes differ |
 | `google_maps_grounding_cost_per_query` | `maps_queries` |

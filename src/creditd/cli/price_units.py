@@ -29,20 +29,21 @@ class Conversion:
         if self.markup < 0:
             raise ValueError("the markup must not be negative")
 
-    def price(self, meter: str, usd: Fraction) -> tuple[pb.MeterPrice, str]:
-        """The price of one unit that costs `usd`, and what was rounded: nothing if the text is empty.
+    def _micros(self, usd: Fraction) -> Fraction:
+        return usd / self.credit_value * self.markup * MICROS_PER_CREDIT
 
-        Raises:
-            OverflowError: if one unit costs more credits than an amount can hold.
-        """
-        micros = usd / self.credit_value * self.markup * MICROS_PER_CREDIT
-        nanos = usd * NANOS_PER_UNIT
-        per, rounded = _per(micros, nanos)
+    def fits(self, usd: Fraction) -> bool:
+        """Whether one unit that costs `usd` is no more credits than an amount can hold."""
+        return _fits(self._micros(usd), 1)
+
+    def price(self, meter: str, usd: Fraction) -> tuple[pb.MeterPrice, str]:
+        """The price of one unit that costs `usd`, which fits, and what was rounded: nothing if empty."""
+        per, rounded = _per(self._micros(usd), usd * NANOS_PER_UNIT)
         # Rounding of the price is up, so that the sum never falls short of what was asked for.
-        price = pb.MeterPrice(
-            meter=meter, credits_micros=ceil(micros * per), per=per, unit_cost=money_of(usd * per)
-        )
-        return price, rounded
+        micros = ceil(self._micros(usd) * per)
+        return pb.MeterPrice(
+            meter=meter, credits_micros=micros, per=per, unit_cost=money_of(usd * per)
+        ), rounded
 
 
 def money_of(usd: Fraction) -> money_pb2.Money:
@@ -63,8 +64,6 @@ def _per(micros: Fraction, nanos: Fraction) -> tuple[int, str]:
     per = _ROUNDED_PER
     while not _fits(micros, per):
         per //= 10
-        if not per:
-            raise OverflowError("one unit costs more than 9e15 micro-credits")
     return per, f"the price, up to the micro-credit per {per:,}"
 
 

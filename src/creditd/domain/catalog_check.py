@@ -327,10 +327,8 @@ class _Check:
                 self.limit(f"{at}.limit", entitlement.limit)
             earlier = seen.setdefault(entitlement.feature, [])
             if entitlement.feature and not all(_differ(entitlement.limit, other) for other in earlier):
-                problem = (
-                    f"{entitlement.feature!r} is granted already; only limits with different windows add up"
-                )
-                self.fault(f"{at}.feature", problem)
+                problem = "is granted already; only different windows of a limit add up"
+                self.fault(f"{at}.feature", f"{entitlement.feature!r} {problem}")
             earlier.append(entitlement.limit)
 
     def _fits(self, path: str, entitlement: Entitlement, kind: FeatureType) -> None:

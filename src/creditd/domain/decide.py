@@ -207,6 +207,8 @@ def _draw(segment: Segment, draw: Draw) -> tuple[Segment, Drawn]:
         applied=(0,) * len(used),
         overage_used=overage_used,
         balances=None if credit is None else credit.balances,
+        spendable=0 if credit is None else _spendable(credit, draw),
+        overage_room=0 if credit is None else _overage_room(draw, overage_used),
     )
     units, micros_room, denial = _counter_room(draw, used)
     if denial is not None:
@@ -222,9 +224,7 @@ def _draw(segment: Segment, draw: Draw) -> tuple[Segment, Drawn]:
 def _burn(
     segment: Segment, draw: Draw, credit: SegmentCredit, facts: Drawn, micros_room: int
 ) -> tuple[Segment, Drawn]:
-    spendable = _spendable(credit, draw)
-    overage_room = _overage_room(draw, facts.overage_used)
-    facts = replace(facts, spendable=spendable, overage_room=overage_room)
+    spendable, overage_room = facts.spendable, facts.overage_room
     amount = draw.amount
     if draw.mode is Mode.PARTIAL and micros_room >= 0:
         amount = min(amount, micros_room)

@@ -86,14 +86,12 @@ async def migrate(
     with mapped():
         async with _connected(dsn) as connection:
             # No timeout: the replica that has the turn may be building an index.
-            await connection.execute("SELECT pg_advisory_lock($1)", _LOCK, timeout=None)
+            await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
             await connection.execute(_CREATE_TABLE)
             for migration in _pending(migrations, await connection.fetch(_APPLIED)):
                 async with connection.transaction():
-                    await connection.execute(migration.text, timeout=None)
-                    await connection.execute(
-                        _RECORD, migration.version, migration.name, migration.checksum
-                    )
+                    await connection.execute(migration.text)
+                    await connection.execute(_RECORD, migration.version, migration.name, migration.checksum)
                 done.append(migration.name)
                 if report is not None:
                     report(migration.name)

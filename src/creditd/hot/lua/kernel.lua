@@ -98,18 +98,22 @@ local function counter_room(draw, used)
   return units, micros_room, nil
 end
 
--- Takes a draw's micros out of a credit; fills `result`, or its denial.
-local function burn(work, draw, credit, result, micros_room)
-  local mode, amount, overage = draw[2], draw[5], draw[7]
-  local eligible = 0
+-- What the grants hold for the draw's feature; fills in what of it may be spent, and the overage.
+local function credit_room(draw, credit, result)
+  local eligible, overage = 0, draw[7]
   for _, grant in ipairs(credit[8]) do
     if pays(grant, draw[1]) then eligible = eligible + grant[2] end
   end
-  local spendable = eligible
-  if draw[6] > 0 and mode ~= 3 then spendable = math.min(eligible, math.max(0, credit[2] - draw[6])) end
-  local overage_room = 0
-  if overage then overage_room = overage[4] < 0 and -1 or math.max(0, overage[4] - result[10]) end
-  result[11], result[12] = spendable, overage_room
+  result[11] = eligible
+  if draw[6] > 0 and draw[2] ~= 3 then result[11] = math.min(eligible, math.max(0, credit[2] - draw[6])) end
+  if overage then result[12] = overage[4] < 0 and -1 or math.max(0, overage[4] - result[10]) end
+  return eligible
+end
+
+-- Takes a draw's micros out of a credit; fills `result`, or its denial.
+local function burn(work, draw, credit, eligible, result, micros_room)
+  local mode, amount, overage = draw[2], draw[5], draw[7]
+  local spendable, overage_room = result[11], result[12]
   if mode == 2 and micros_room >= 0 then
     amount = math.min(amount, micros_room)
     if amount == 0 and draw[5] > 0 then
@@ -177,13 +181,14 @@ local function take(work, draw)
   local overage_used = draw[7] and used_of(work, draw[7][1], draw[7][2]) or 0
   local credit = draw[3] ~= '' and work.credits[draw[3]] or nil
   local result = {false, '', 0, 0, 0, 0, {}, used, applied, overage_used, 0, 0, credit and balances(credit) or false}
+  local eligible = credit and credit_room(draw, credit, result)
   local units, micros_room, denial = counter_room(draw, used)
   if denial then
     result[1], result[2], result[3] = denial[1], denial[2], denial[3]
     return result
   end
   if credit then
-    burn(work, draw, credit, result, micros_room)
+    burn(work, draw, credit, eligible, result, micros_room)
     if result[1] then return result end
   end
   count(work, draw, result, units)

@@ -8,6 +8,11 @@ CREATE TABLE account_heads (
     nonce   bigint NOT NULL
 ) WITH (fillfactor = 50);
 
+CREATE TABLE test_clocks (
+    id    text COLLATE "C" PRIMARY KEY,
+    "now" bigint NOT NULL
+);
+
 CREATE TABLE accounts (
     id             text COLLATE "C" PRIMARY KEY,
     created_at     bigint NOT NULL,
@@ -17,11 +22,11 @@ CREATE TABLE accounts (
     archived       boolean NOT NULL,
     name           text NOT NULL,
     external_id    text NOT NULL,
-    test_clock     text COLLATE "C" NOT NULL,
+    test_clock     text COLLATE "C" REFERENCES test_clocks,
     labels         jsonb NOT NULL
 );
 CREATE INDEX accounts_labels ON accounts USING gin (labels jsonb_path_ops);
-CREATE INDEX accounts_test_clock ON accounts (test_clock) WHERE test_clock <> '';
+CREATE INDEX accounts_test_clock ON accounts (test_clock) WHERE test_clock IS NOT NULL;
 
 CREATE TABLE subscriptions (
     account      text COLLATE "C" NOT NULL,
@@ -127,9 +132,4 @@ CREATE TABLE plan_versions (
     version  bigint NOT NULL,
     document jsonb NOT NULL,
     PRIMARY KEY (key, version)
-);
-
-CREATE TABLE test_clocks (
-    id    text COLLATE "C" PRIMARY KEY,
-    "now" bigint NOT NULL
 );

@@ -1,0 +1,393 @@
+"""Check and Consume: prepare, decide in the hot store, land in the ledger, answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, cast
+
+from creditd.domain.accounts import Account
+from creditd.domain.decide import Decision, Drawn, Operation, decide
+from creditd.domain.decide import Outcome as Verdict
+from creditd.domain.entries import Entry
+from creditd.domain.errors import CreditdError, IdempotencyKeyReused, OutOfRange, Unavailable
+from creditd.domain.fold import fold_all
+from creditd.domain.roll import due
+from creditd.domain.state import open_segment
+from creditd.engine.catalogs import Catalogs
+from creditd.engine.commit import Committer
+from creditd.engine.heads import Head, entry_of, ruling_of
+from creditd.engine.ids import NewId, fingerprint
+from creditd.engine.load import Loader
+from creditd.engine.lookup import KeyLookup
+from creditd.engine.policies import Policies
+from creditd.engine.prepare import Prepared, not_entitled, prepare, ruling_of_drawn
+from creditd.engine.requests import Ruling, Use
+from creditd.hot.answers import (
+    Again,
+    Answer,
+    Code,
+    Decided,
+    Denied,
+    OutboxUnit,
+    Record,
+    Replayed,
+    Reused,
+    Undecided,
+    decode_outbox,
+)
+from creditd.hot.connection import HotUnavailable
+from creditd.hot.store import HotStore, Item
+from creditd.ledger.append import Duplicate, Fenced, Landed, Outcome, Unit
+from creditd.ledger.store import Ledger
+
+ATTEMPTS_MAX: Final = 30
+"""Rounds of load-and-decide-again before an operation gives up as UNAVAILABLE: only a storm of control-plane changes
+on one account, or a failing store, can use them up."""
+
+
+class Retry(Exception):
+    """The operation was not decided, or was turned away; decide again."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What the rounds of one operation hand on to each other."""
+
+    uses: Sequence[Use]
+    fingerprints: list[str]
+    late_at: int = 0
+    unit_id: str = ""
+    unknown: bool = False
+
+
+@dataclass(slots=True)
+class Decisions:
+    """The data plane's use cases."""
+
+    ledger: Ledger
+    hot: HotStore
+    policies: Policies
+    catalogs: Catalogs
+    loader: Loader
+    committer: Committer
+    lookup: KeyLookup
+    new_id: NewId
+
+    async def check(self, use: Use) -> Ruling:
+        """May this be used now? Changes nothing."""
+        late_at = 0
+        for _ in range(ATTEMPTS_MAX):
+            account = await self.policies.account(use.account)
+            now = max(await self.policies.now(account), late_at)
+            prepared = prepare(use, await self.policies.resolve(account, now), now)
+            if prepared.denied:
+                return not_entitled(prepared)
+            operation = Operation(now, account.policy_version, (prepared.draw,))
+            try:
+                answer = await self.hot.check(use.account, operation, self.catalogs.revision)
+            except HotUnavailable:
+                return await self._check_on_ledger(use, account, operation, prepared)
+            if isinstance(answer, Denied):
+                return ruling_of_drawn(prepared, answer.drawn[0], for_check=True)
+            late_at = await self._make_ready(account.id, answer, late_at)
+        raise _gave_up()
+
+    async def consume(self, use: Use) -> Ruling:
+        """Burn, or say why not."""
+        return (await self.consume_all((use,)))[0]
+
+    async def consume_all(self, uses: Sequence[Use]) -> list[Ruling]:
+        """Burn for several uses of one account, all or none.
+
+        A denial is told by one denied ruling, the last in a list that is then shorter than `uses` or as long.
+        """
+        attempt = _Attempt(uses, _fingerprints(uses))
+        for _ in range(ATTEMPTS_MAX):
+            try:
+                return await self._consume_once(attempt)
+            except Retry:
+                continue
+        raise _gave_up()
+
+    async def _consume_once(self, attempt: _Attempt) -> list[Ruling]:
+        self.committer.admit()
+        account = await self.policies.account(attempt.uses[0].account)
+        now = max(await self.policies.now(account), attempt.late_at)
+        policy = await self.policies.resolve(account, now)
+        try:
+            prepared = [prepare(use, policy, now) for use in attempt.uses]
+        except CreditdError:
+            # What was applied is answered as it was, whatever the catalog says now.
+            replay = await self._replay_from_ledger(attempt)
+            if replay is None:
+                raise
+            return replay
+        for item in prepared:
+            if item.denied:
+                return await self._replay_from_ledger(attempt) or [not_entitled(item)]
+        if not attempt.unknown:
+            attempt.unit_id = self.new_id()
+        heads = self._heads(attempt, prepared)
+        operation = Operation(now, account.policy_version, tuple(item.draw for item in prepared))
+        try:
+            return await self._decide(attempt, account.id, operation, prepared, heads)
+        except HotUnavailable as error:
+            return await self._without_answer(attempt, operation, prepared, heads, error)
+
+    async def _decide(
+        self,
+        attempt: _Attempt,
+        account_id: str,
+        operation: Operation,
+        prepared: list[Prepared],
+        heads: list[Head],
+    ) -> list[Ruling]:
+        landing: list[asyncio.Future[Outcome]] = []
+        units: list[Unit] = []
+
+        def on_decided(decided: Decided) -> None:
+            unit = _unit(heads, decided)
+            units.append(unit)
+            landing.append(self.committer.submit(unit))
+
+        items = [Item(head.idempotency_key, head.fingerprint, head.pack()) for head in heads]
+        answer = await self.hot.decide(
+            account_id,
+            operation,
+            self.catalogs.revision,
+            attempt.unit_id,
+            items,
+            on_decided,
+            again=attempt.unknown,
+        )
+        attempt.unknown = False
+        if isinstance(answer, Decided):
+            return await self._landed(attempt, units[0], landing[0], replayed=False)
+        if isinstance(answer, Again):
+            unit = unit_of(decode_outbox(attempt.unit_id, answer.outbox))
+            return await self._landed(attempt, unit, self.committer.submit(unit), replayed=False)
+        if isinstance(answer, Replayed):
+            return await self._replayed(attempt, answer)
+        if isinstance(answer, Reused):
+            raise IdempotencyKeyReused(attempt.uses[answer.index].idempotency_key)
+        if isinstance(answer, Denied):
+            return await self._denied(attempt, prepared, answer.drawn)
+        attempt.late_at = await self._make_ready(account_id, answer, attempt.late_at)
+        raise Retry
+
+    async def _denied(
+        self, attempt: _Attempt, prepared: list[Prepared], drawn: tuple[Drawn, ...]
+    ) -> list[Ruling]:
+        """A denial binds only when the operation was not applied before under the same key."""
+        replay = await self._replay_from_ledger(attempt)
+        if replay is not None:
+            return replay
+        return [
+            ruling_of_drawn(item, result, for_check=False)
+            for item, result in zip(prepared, drawn, strict=False)
+        ][-1:]
+
+    async def _landed(
+        self, attempt: _Attempt, unit: Unit, landing: asyncio.Future[Outcome], *, replayed: bool
+    ) -> list[Ruling]:
+        outcome = await asyncio.shield(landing)
+        if isinstance(outcome, Landed):
+            return [ruling_of(entry, replayed=replayed) for entry in unit.entries]
+        if isinstance(outcome, Duplicate):
+            return _first_answers(attempt, outcome.entries)
+        raise Retry
+
+    async def _replayed(self, attempt: _Attempt, answer: Replayed) -> list[Ruling]:
+        """A replay is answered once the original is durable, not before."""
+        if answer.outbox is not None:
+            unit = unit_of(decode_outbox(answer.records[0].unit_id, answer.outbox))
+            outcome = await asyncio.shield(self.committer.submit(unit))
+            if isinstance(outcome, Duplicate):
+                return _first_answers(attempt, outcome.entries)
+            if isinstance(outcome, Fenced):
+                raise Retry
+        return [ruling_of(_entry_of_record(record), replayed=True) for record in answer.records]
+
+    async def _replay_from_ledger(self, attempt: _Attempt) -> list[Ruling] | None:
+        """The first answers when the ledger knows every key; None when it knows none of them."""
+        keys = [use.idempotency_key for use in attempt.uses]
+        if not all(keys):
+            return None
+        found = [entry for entry in await self.lookup.find(attempt.uses[0].account, keys) if entry is not None]
+        return _first_answers(attempt, found) if found else None
+
+    async def _without_answer(
+        self,
+        attempt: _Attempt,
+        operation: Operation,
+        prepared: list[Prepared],
+        heads: list[Head],
+        error: HotUnavailable,
+    ) -> list[Ruling]:
+        """The hot store is away. It may have decided before it went: then only a key, or the store itself, can tell."""
+        if error.sent and not attempt.unknown:
+            attempt.unknown = True
+            raise Retry from error
+        if attempt.unknown and not all(head.idempotency_key for head in heads):
+            raise Unavailable(
+                "the hot store went away during the decision; without an idempotency key the outcome stays unknown"
+            ) from error
+        return await self._decide_on_ledger(attempt, heads)
+
+    async def _decide_on_ledger(self, attempt: _Attempt, heads: list[Head]) -> list[Ruling]:
+        """A load whose entries are appended in the same transaction: slower, equally right."""
+        account_id = attempt.uses[0].account
+        async with self.loader.change(account_id) as (tx, now):
+            keyed = [head for head in heads if head.idempotency_key]
+            found = [entry for head in keyed if (entry := await tx.find_key(head.idempotency_key))]
+            if found:
+                return _first_answers(attempt, found)
+            policy = await self.policies.resolve(tx.account, now)
+            prepared = [prepare(use, policy, now) for use in attempt.uses]
+            for item in prepared:
+                if item.denied:
+                    return [not_entitled(item)]
+            operation = Operation(now, tx.account.policy_version, tuple(item.draw for item in prepared))
+            decision = decide(await self.loader.segment(tx, now), operation)
+            if decision.outcome is Verdict.DENIED:
+                return [ruling_of_drawn(prepared[len(decision.drawn) - 1], decision.drawn[-1], for_check=False)]
+            _must_be_decided(decision)
+            first = tx.state.sequence + 1
+            fresh = self._heads(replace_unit(attempt, self.new_id()), prepared)
+            entries = [
+                entry_of(head, decision.at, first + offset, drawn)
+                for offset, (head, drawn) in enumerate(zip(fresh, decision.drawn, strict=True))
+            ]
+            await tx.append(*entries)
+        return [ruling_of(entry, replayed=False) for entry in entries]
+
+    async def _check_on_ledger(
+        self, use: Use, account: Account, operation: Operation, prepared: Prepared
+    ) -> Ruling:
+        state = await self.ledger.read(use.account)
+        state = fold_all(state, due(state, operation.now, self.new_id))
+        index, _until = await self.catalogs.in_force(operation.now)
+        segment = open_segment(
+            state, now=operation.now, policy_version=account.policy_version, orders=index.orders
+        )
+        decision = decide(segment, operation)
+        if decision.outcome not in {Verdict.DECIDED, Verdict.DENIED}:
+            _must_be_decided(decision)
+        return ruling_of_drawn(prepared, decision.drawn[0], for_check=True)
+
+    async def _make_ready(self, account_id: str, answer: Answer, late_at: int) -> int:
+        """Do what an undecided answer asks for; returns the instant to decide at, at the earliest."""
+        if not isinstance(answer, Undecided):
+            raise TypeError(f"not an answer to make ready for: {answer!r}")
+        if answer.code is Code.RANGE:
+            raise _out_of_range()
+        if answer.code is Code.LATE:
+            return answer.at
+        if answer.code is Code.POLICY:
+            self.policies.forget(account_id)
+        elif answer.code is Code.CATALOG:
+            await self.catalogs.refresh()
+        else:
+            await self.loader.load(account_id)
+        return late_at
+
+    def _heads(self, attempt: _Attempt, prepared: list[Prepared]) -> list[Head]:
+        """A unit goes by the id of its first entry."""
+        ids = [attempt.unit_id, *(self.new_id() for _ in prepared[1:])]
+        return [
+            Head(
+                id=entry_id,
+                account=item.use.account,
+                draw=item.draw,
+                type=item.policy.feature.type,
+                subject=item.use.subject,
+                idempotency_key=item.use.idempotency_key,
+                fingerprint=mark,
+                usage=item.usage,
+                attributes=item.use.attributes,
+                metadata=item.use.metadata,
+                occurred_at=item.use.occurred_at,
+                catalog_version=item.catalog_version,
+                cost=item.cost,
+            )
+            for entry_id, item, mark in zip(ids, prepared, attempt.fingerprints, strict=True)
+        ]
+
+
+def replace_unit(attempt: _Attempt, unit_id: str) -> _Attempt:
+    """The attempt under another unit id: what the hot store may have decided must not share ids with what follows."""
+    return replace(attempt, unit_id=unit_id)
+
+
+def unit_of(outbox: OutboxUnit) -> Unit:
+    """The ledger unit of a unit that lies in the outbox."""
+    entries = tuple(
+        entry_of(Head.unpack(head), outbox.at, outbox.first + offset, drawn)
+        for offset, (head, drawn) in enumerate(zip(outbox.heads, outbox.drawn, strict=True))
+    )
+    return Unit(entries[0].account, outbox.epoch, outbox.depends, entries)
+
+
+def _unit(heads: list[Head], decided: Decided) -> Unit:
+    entries = tuple(
+        entry_of(head, decided.at, decided.first + offset, drawn)
+        for offset, (head, drawn) in enumerate(zip(heads, decided.drawn, strict=True))
+    )
+    return Unit(entries[0].account, decided.epoch, decided.depends, entries)
+
+
+def _entry_of_record(record: Record) -> Entry:
+    return entry_of(Head.unpack(record.head), record.at, record.sequence, record.drawn)
+
+
+def _fingerprints(uses: Sequence[Use]) -> list[str]:
+    """What each key stands for. In a group every key stands for the whole group as well: all or none of it.
+
+    Metadata is left out: a retry may carry another trace id.
+    """
+    each = [
+        fingerprint(
+            use.feature,
+            use.subject,
+            use.quantity,
+            use.usage,
+            use.attributes,
+            use.mode.value,
+            use.cost_micros,
+            use.occurred_at,
+        )
+        for use in uses
+    ]
+    return each if len(each) == 1 else [fingerprint(one, each) for one in each]
+
+
+def _first_answers(attempt: _Attempt, found: Sequence[Entry]) -> list[Ruling]:
+    by_key = {entry.idempotency_key: entry for entry in found}
+    rulings: list[Ruling] = []
+    for use, mark in zip(attempt.uses, attempt.fingerprints, strict=True):
+        entry = by_key.get(use.idempotency_key) if use.idempotency_key else None
+        if entry is None or entry.fingerprint != mark:
+            reused = use.idempotency_key if entry is not None else cast("str", found[0].idempotency_key)
+            raise IdempotencyKeyReused(reused)
+        rulings.append(ruling_of(entry, replayed=True))
+    return rulings
+
+
+def _must_be_decided(decision: Decision) -> None:
+    if decision.outcome is Verdict.RANGE:
+        raise _out_of_range()
+    if decision.outcome is not Verdict.DECIDED:
+        raise Retry
+
+
+def _out_of_range() -> OutOfRange:
+    return OutOfRange("a balance or counter would go beyond 9e15 micros or units", reason="BALANCE_OUT_OF_RANGE")
+
+
+def _gave_up() -> Unavailable:
+    return Unavailable(
+        "the account changes faster than the operation can be decided; retry with the same idempotency key",
+        reason="CONTENTION",
+    )

@@ -1,0 +1,228 @@
+"""The part of a ledger entry that is known before the decision, and the entry that the two make together.
+
+The head travels through the decision script untouched and lies in the outbox, so that any process can finish what
+another one began.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from creditd.domain.catalog import FeatureType, Money
+from creditd.domain.decide import Charge, Draw, Drawn, Mode, OverageRoom
+from creditd.domain.entries import Answer, CounterChange, Effects, Entry, GrantChange, Kind
+from creditd.domain.state import Balances
+from creditd.engine.requests import LimitStatus, Ruling
+
+NO_LIMIT = -1
+UNLIMITED = -2
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a burn is for, and what it was decided on."""
+
+    id: str
+    account: str
+    draw: Draw
+    type: FeatureType
+    subject: str
+    idempotency_key: str
+    fingerprint: str
+    usage: dict[str, int]
+    attributes: dict[str, str]
+    metadata: dict[str, str]
+    occurred_at: int | None
+    catalog_version: int
+    cost: Money | None
+
+    def pack(self) -> bytes:
+        """The head as bytes for the outbox."""
+        draw, room, cost = self.draw, self.draw.overage, self.cost
+        packed: bytes = msgpack.packb(
+            [
+                self.id,
+                self.account,
+                self.type.value,
+                self.subject,
+                self.idempotency_key,
+                self.fingerprint,
+                self.usage,
+                self.attributes,
+                self.metadata,
+                self.occurred_at,
+                self.catalog_version,
+                None if cost is None else [cost.currency, str(cost.nanos)],
+                [draw.feature, draw.mode.value, draw.credit, draw.amount],
+                None if room is None else [room.key, room.start, room.end, room.cap],
+                [[c.key, c.start, c.end, c.cap, c.delta, c.soft, c.micros] for c in draw.charges],
+            ]
+        )
+        return packed
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Head:
+        """The head in `packed`; the draw has what an entry needs, not what a decision needs."""
+        fields: list[Any] = msgpack.unpackb(packed, strict_map_key=False)
+        feature, mode, credit, amount = fields[12]
+        draw = Draw(
+            feature=feature,
+            mode=Mode(mode),
+            credit=credit,
+            amount=amount,
+            overage=None if fields[13] is None else OverageRoom(*fields[13]),
+            charges=tuple(
+                Charge(*charge)
+                for charge in fields[14]
+            ),
+        )
+        cost = fields[11]
+        return cls(
+            id=fields[0],
+            account=fields[1],
+            draw=draw,
+            type=FeatureType(fields[2]),
+            subject=fields[3],
+            idempotency_key=fields[4],
+            fingerprint=fields[5],
+            usage=fields[6],
+            attributes=fields[7],
+            metadata=fields[8],
+            occurred_at=fields[9],
+            catalog_version=fields[10],
+            cost=None if cost is None else Money(cost[0], int(cost[1])),
+        )
+
+
+def entry_of(head: Head, at: int, sequence: int, drawn: Drawn) -> Entry:
+    """The ledger entry of a burn that went ahead."""
+    draw = head.draw
+    counters = [
+        CounterChange(charge.key, charge.start, charge.end, applied)
+        for charge, applied in zip(draw.charges, drawn.applied, strict=True)
+    ]
+    if draw.overage is not None and drawn.from_overage:
+        room = draw.overage
+        counters.append(CounterChange(room.key, room.start, room.end, drawn.from_overage))
+    balances = drawn.balances or Balances()
+    limit = limit_of(draw, drawn)
+    return Entry(
+        id=head.id,
+        account=head.account,
+        sequence=sequence,
+        kind=Kind.CONSUME,
+        at=at,
+        credit=draw.credit,
+        amount=-(drawn.from_grants + drawn.debt),
+        balance_after=balances.available,
+        feature=draw.feature,
+        subject=head.subject,
+        idempotency_key=head.idempotency_key or None,
+        fingerprint=head.fingerprint,
+        usage=head.usage,
+        attributes=head.attributes,
+        metadata=head.metadata,
+        allocations=drawn.allocations,
+        overage=drawn.from_overage,
+        occurred_at=head.occurred_at,
+        catalog_version=head.catalog_version,
+        cost=head.cost,
+        effects=Effects(
+            grants=tuple(GrantChange(grant_id, -amount) for grant_id, amount in drawn.allocations),
+            counters=tuple(counters),
+            debt=drawn.debt,
+        ),
+        answer=Answer(
+            reason=reason_of(head.type, draw, drawn),
+            charged=drawn.charged,
+            overage=drawn.from_overage,
+            shortfall=drawn.shortfall,
+            available=balances.available,
+            held=balances.held,
+            granted=balances.granted,
+            debt=balances.debt,
+            overage_used=drawn.overage_used,
+            next_expiry=balances.next_expiry,
+            next_refill=balances.next_refill,
+            limit_max=NO_LIMIT if limit is None else UNLIMITED if limit.limit < 0 else limit.limit,
+            limit_used=0 if limit is None else limit.used,
+            resets_at=0 if limit is None else limit.resets_at,
+        ),
+    )
+
+
+def ruling_of(entry: Entry, *, replayed: bool) -> Ruling:
+    """The answer that an entry stands for: the first one, however often it is asked for."""
+    answer = entry.answer or Answer()
+    limit = None
+    if answer.limit_max != NO_LIMIT:
+        maximum = -1 if answer.limit_max == UNLIMITED else answer.limit_max
+        limit = LimitStatus(maximum, answer.limit_used, answer.resets_at)
+    balances = None
+    if entry.credit:
+        balances = Balances(
+            answer.available,
+            answer.held,
+            answer.granted,
+            answer.debt,
+            answer.next_expiry,
+            answer.next_refill,
+        )
+    return Ruling(
+        allowed=True,
+        reason=answer.reason,
+        feature=entry.feature,
+        credit=entry.credit,
+        charged=answer.charged,
+        overage=answer.overage,
+        shortfall=answer.shortfall,
+        balances=balances,
+        overage_used=answer.overage_used,
+        limit=limit,
+        catalog_version=entry.catalog_version,
+        entry_id=entry.id,
+        sequence=entry.sequence,
+        allocations=entry.allocations,
+        replayed=replayed,
+    )
+
+
+def limit_of(draw: Draw, drawn: Drawn) -> LimitStatus | None:
+    """The tightest limit that a draw touched: the least remaining; unlimited only when all are."""
+    best: LimitStatus | None = None
+    for charge, used in zip(draw.charges, drawn.used, strict=True):
+        if charge.micros:
+            continue
+        status = LimitStatus(charge.cap, used, charge.end)
+        if best is None or (charge.cap >= 0 and (best.limit < 0 or status.remaining < best.remaining)):
+            best = status
+    return best
+
+
+def reason_of(feature_type: FeatureType, draw: Draw, drawn: Drawn) -> str:
+    """The name of the Reason of a draw that went ahead."""
+    if draw.credit:
+        if drawn.debt:
+            return "RECORDED"
+        if drawn.shortfall:
+            return "PARTIALLY_COVERED"
+        return "IN_OVERAGE" if drawn.from_overage else "COVERED"
+    if feature_type is not FeatureType.LIMIT:
+        return "RECORDED" if draw.mode is Mode.RECORD else "ENTITLED"
+    if any(
+        applied < charge.delta
+        for charge, applied in zip(draw.charges, drawn.applied, strict=True)
+        if charge.delta > 0
+    ):
+        return "PARTIALLY_COVERED"
+    limit = limit_of(draw, drawn)
+    if limit is None:
+        return "RECORDED"
+    if limit.limit < 0:
+        return "UNLIMITED"
+    if limit.used > limit.limit:
+        return "RECORDED" if draw.mode is Mode.RECORD else "IN_OVERAGE"
+    return "WITHIN_LIMIT"

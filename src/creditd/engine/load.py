@@ -1,0 +1,86 @@
+"""Loading: an account's ledger becomes its hot state, under a new epoch.
+
+Raising the epoch waits for the appends that are in flight and turns away every later one of an older epoch, so what
+is read after it is the whole past. Changes of the control plane are such a load with something appended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from creditd.domain.roll import due
+from creditd.domain.state import Segment, open_segment
+from creditd.engine.catalogs import Catalogs
+from creditd.engine.ids import NewId
+from creditd.engine.policies import Policies
+from creditd.hot.connection import HotUnavailable
+from creditd.hot.store import HotStore
+from creditd.ledger.store import Ledger
+from creditd.ledger.transaction import AccountTransaction
+
+_log = logging.getLogger(__name__)
+
+
+class Loader:
+    """Loads accounts; of one account once at a time, however many callers wait for it."""
+
+    def __init__(
+        self, ledger: Ledger, hot: HotStore, policies: Policies, catalogs: Catalogs, new_id: NewId
+    ) -> None:
+        self._ledger = ledger
+        self._hot = hot
+        self._policies = policies
+        self._catalogs = catalogs
+        self._new_id = new_id
+        self._loading: dict[str, asyncio.Task[None]] = {}
+
+    async def load(self, account_id: str) -> None:
+        """Put the account's present state into the hot store; a caller that goes away stops nothing."""
+        task = self._loading.get(account_id)
+        if task is None:
+            task = asyncio.create_task(self._load(account_id), name=f"load {account_id}")
+            self._loading[account_id] = task
+            task.add_done_callback(lambda done: self._loaded(account_id, done))
+        await asyncio.shield(task)
+
+    def _loaded(self, account_id: str, task: asyncio.Task[None]) -> None:
+        self._loading.pop(account_id, None)
+        if not task.cancelled():
+            task.exception()  # those who wait have it; with nobody left it is not an unhandled error
+
+    async def _load(self, account_id: str) -> None:
+        async with self.change(account_id):
+            pass
+
+    async def close(self) -> None:
+        """Wait for the loads under way."""
+        if self._loading:
+            await asyncio.gather(*self._loading.values(), return_exceptions=True)
+
+    @asynccontextmanager
+    async def change(self, account_id: str) -> AsyncIterator[tuple[AccountTransaction, int]]:
+        """A transaction on the account, raised to a new epoch and rolled to now; yields it and now (ms).
+
+        After the commit the new state is put into the hot store. When that is away, nothing is lost: what it holds is
+        of an older epoch, and the ledger turns decisions on it away.
+        """
+        async with self._ledger.change(account_id) as tx:
+            now = max(await self._policies.now(tx.account), tx.state.at)
+            await tx.append(*due(tx.state, now, self._new_id))
+            yield tx, now
+        segment = await self.segment(tx, now)
+        self._policies.remember(tx.account)
+        try:
+            await self._hot.put(account_id, tx.epoch, segment, self._catalogs.revision)
+        except HotUnavailable as error:
+            _log.debug("state not put", extra={"account": account_id, "error": str(error)})
+
+    async def segment(self, tx: AccountTransaction, now: int) -> Segment:
+        """The segment that begins at `now` in the transaction's state."""
+        index, _until = await self._catalogs.in_force(now)
+        return open_segment(
+            tx.state, now=now, policy_version=tx.account.policy_version, orders=index.orders
+        )

@@ -1,0 +1,131 @@
+"""Accounts, their subscriptions and grants, outside of load transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import asyncpg
+import orjson
+
+from creditd.domain.accounts import Account, Subscription, SubscriptionStatus
+from creditd.domain.errors import NotFound
+from creditd.domain.grants import Grant
+from creditd.ledger.codec import decode_grant
+from creditd.ledger.connection import Connection, Connections
+from creditd.ledger.queries import load
+
+_SQL: Final = load("accounts")
+
+
+async def create(connections: Connections, account: Account, *, nonce: int) -> Account:
+    """See `Ledger.create_account`."""
+    async with connections.transaction() as connection:
+        if await _insert(connection, account):
+            await connection.execute(_SQL["insert_head"], account.id, nonce)
+            for subscription in account.subscriptions:
+                await connection.execute(
+                    _SQL["put_subscription"], *subscription_values(account.id, subscription)
+                )
+            return account
+        row = await connection.fetchrow(_SQL["get_account"], account.id)
+    if row is None:
+        raise NotFound("account", account.id)
+    return to_account(row)
+
+
+async def _insert(connection: Connection, account: Account) -> bool:
+    try:
+        inserted = await connection.fetchval(_SQL["insert_account"], *account_values(account))
+    except asyncpg.ForeignKeyViolationError as error:
+        raise NotFound("test clock", account.test_clock) from error
+    return inserted is not None
+
+
+async def get(connections: Connections, account_id: str) -> Account | None:
+    """See `Ledger.get_account`."""
+    async with connections.session() as connection:
+        row = await connection.fetchrow(_SQL["get_account"], account_id)
+    return None if row is None else to_account(row)
+
+
+async def listed(
+    connections: Connections, *, after_id: str, limit: int, prefix: str, labels: Mapping[str, str]
+) -> list[Account]:
+    """See `Ledger.list_accounts`."""
+    async with connections.session() as connection:
+        rows = await connection.fetch(
+            _SQL["list_accounts"], after_id, limit, prefix, orjson.dumps(dict(labels)).decode()
+        )
+    return [to_account(row) for row in rows]
+
+
+async def grants(connections: Connections, account_id: str) -> list[Grant]:
+    """See `Ledger.list_grants`."""
+    async with connections.session() as connection:
+        rows = await connection.fetch(_SQL["list_grants"], account_id)
+    return [decode_grant(row["document"]) for row in rows]
+
+
+def account_values(account: Account) -> tuple[Any, ...]:
+    """An account as the arguments of `insert_account` and `put_account`."""
+    return (
+        account.id,
+        account.created_at,
+        account.policy_version,
+        account.revision,
+        account.suspended,
+        account.archived,
+        account.name,
+        account.external_id,
+        account.test_clock or None,
+        orjson.dumps(account.labels).decode(),
+    )
+
+
+def subscription_values(account_id: str, subscription: Subscription) -> tuple[Any, ...]:
+    """A subscription as the arguments of `put_subscription`."""
+    return (
+        account_id,
+        subscription.id,
+        subscription.started_at,
+        subscription.anchor,
+        subscription.cancel_at,
+        subscription.plan_version,
+        subscription.seats,
+        subscription.plan,
+        subscription.status,
+        subscription.external_id,
+    )
+
+
+def to_account(row: asyncpg.Record) -> Account:
+    """The account of a row of `get_account` or `list_accounts`."""
+    subscriptions = orjson.loads(row["subscriptions"] or "[]")
+    return Account(
+        id=row["id"],
+        created_at=row["created_at"],
+        name=row["name"],
+        labels=orjson.loads(row["labels"]),
+        suspended=row["suspended"],
+        external_id=row["external_id"],
+        test_clock=row["test_clock"] or "",
+        archived=row["archived"],
+        policy_version=row["policy_version"],
+        revision=row["revision"],
+        subscriptions=tuple(_subscription(document) for document in subscriptions),
+    )
+
+
+def _subscription(document: dict[str, Any]) -> Subscription:
+    return Subscription(
+        id=document["id"],
+        plan=document["plan"],
+        plan_version=document["plan_version"],
+        status=SubscriptionStatus(document["status"]),
+        started_at=document["started_at"],
+        anchor=document["anchor"],
+        seats=document["seats"],
+        external_id=document["external_id"],
+        cancel_at=document["cancel_at"],
+    )

@@ -1,0 +1,36 @@
+"""Catalogs and plans as JSON documents.
+
+What has its default is left out, so the defaults of `domain.catalog` are part of the stored format: a field's
+default is never changed, and a new field gets one that means what its absence meant.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import TypeAdapter
+
+from creditd.domain.catalog import Catalog, Plan
+
+_CATALOG: Final = TypeAdapter(Catalog)
+_PLAN: Final = TypeAdapter(Plan)
+
+
+def encode_catalog(catalog: Catalog) -> str:
+    """A catalog as JSON."""
+    return _CATALOG.dump_json(catalog, exclude_defaults=True).decode()
+
+
+def decode_catalog(text: str) -> Catalog:
+    """The reverse of `encode_catalog`."""
+    return _CATALOG.validate_json(text)
+
+
+def encode_plan(plan: Plan) -> str:
+    """A plan as JSON."""
+    return _PLAN.dump_json(plan, exclude_defaults=True).decode()
+
+
+def decode_plan(text: str) -> Plan:
+    """The reverse of `encode_plan`."""
+    return _PLAN.validate_json(text)

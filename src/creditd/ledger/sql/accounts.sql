@@ -1,0 +1,71 @@
+-- raise_epoch: waits for the appends in flight and turns away every later one of the old epoch.
+UPDATE account_heads
+SET epoch = epoch + 1, nonce = $2
+WHERE account = $1
+RETURNING epoch, nonce;
+
+-- insert_head: the fence of a new account.
+INSERT INTO account_heads (account, epoch, nonce) VALUES ($1, 1, $2);
+
+-- insert_account: nothing when the id is taken.
+INSERT INTO accounts (
+    id, created_at, policy_version, revision, suspended, archived, name, external_id, test_clock, labels
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+ON CONFLICT DO NOTHING
+RETURNING id;
+
+-- put_account: everything of an account but its subscriptions.
+UPDATE accounts
+SET created_at = $2, policy_version = $3, revision = $4, suspended = $5, archived = $6, name = $7,
+    external_id = $8, test_clock = $9, labels = $10
+WHERE id = $1;
+
+-- get_account: one account with its subscriptions, in the order in which they started.
+SELECT a.id, a.created_at, a.policy_version, a.revision, a.suspended, a.archived, a.name, a.external_id,
+    a.test_clock, a.labels,
+    (
+        SELECT jsonb_agg(to_jsonb(s) - 'account' ORDER BY s.started_at, s.id)
+        FROM subscriptions AS s
+        WHERE s.account = a.id
+    ) AS subscriptions
+FROM accounts AS a
+WHERE a.id = $1;
+
+-- list_accounts: by id, after an id; an empty prefix and empty labels filter nothing.
+SELECT a.id, a.created_at, a.policy_version, a.revision, a.suspended, a.archived, a.name, a.external_id,
+    a.test_clock, a.labels,
+    (
+        SELECT jsonb_agg(to_jsonb(s) - 'account' ORDER BY s.started_at, s.id)
+        FROM subscriptions AS s
+        WHERE s.account = a.id
+    ) AS subscriptions
+FROM accounts AS a
+WHERE a.id > $1 AND starts_with(a.id, $3) AND a.labels @> $4::jsonb
+ORDER BY a.id
+LIMIT $2;
+
+-- put_subscription: adds or replaces.
+INSERT INTO subscriptions (
+    account, id, started_at, anchor, cancel_at, plan_version, seats, plan, status, external_id
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+ON CONFLICT (account, id) DO UPDATE
+SET started_at = excluded.started_at, anchor = excluded.anchor, cancel_at = excluded.cancel_at,
+    plan_version = excluded.plan_version, seats = excluded.seats, plan = excluded.plan,
+    status = excluded.status, external_id = excluded.external_id;
+
+-- insert_grant: nothing when the id is taken.
+INSERT INTO grants (account, id, created_at, fingerprint, document)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+RETURNING id;
+
+-- update_grant: the definition only.
+UPDATE grants SET document = $3 WHERE account = $1 AND id = $2 RETURNING id;
+
+-- get_grant: one grant of an account.
+SELECT document, fingerprint FROM grants WHERE account = $1 AND id = $2;
+
+-- list_grants: all grants of an account, oldest first.
+SELECT document FROM grants WHERE account = $1 ORDER BY created_at, id;

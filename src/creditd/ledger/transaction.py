@@ -1,0 +1,207 @@
+"""The load transaction: the fence is raised, then everything that is true of an account is known."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Final
+
+import asyncpg
+
+from creditd.domain.accounts import Account, Epoch, Subscription
+from creditd.domain.entries import TOMBSTONE, Entry, Kind, tombstone_id
+from creditd.domain.errors import AlreadyExists, NotFound
+from creditd.domain.fold import fold, fold_all
+from creditd.domain.grants import Grant
+from creditd.domain.state import AccountState
+from creditd.ledger import folding
+from creditd.ledger.accounts import account_values, subscription_values, to_account
+from creditd.ledger.codec import decode_grant, encode_grant
+from creditd.ledger.connection import Connection, Connections
+from creditd.ledger.queries import load
+from creditd.ledger.rows import to_entry
+
+_SQL: Final = load("accounts")
+_BY_KEYS: Final = load("entries")["by_keys"]
+
+
+class AccountTransaction:
+    """What `Ledger.change` yields: one account, alone, in a transaction that has raised its epoch.
+
+    `state` and `account` follow what the methods change. Nothing counts before the transaction commits, and
+    after an error only leaving it is possible.
+
+    Attributes:
+        state: all entries folded, those appended here included.
+        account: the account with its subscriptions.
+        epoch: the new epoch; hot states of older ones can't append any more.
+        tail_length: how many entries were read after the checkpoint.
+    """
+
+    def __init__(
+        self, connection: Connection, connections: Connections, *, account: Account, epoch: Epoch
+    ) -> None:
+        self.account = account
+        self.epoch = epoch
+        self.state = AccountState(account.id)
+        self.tail_length = 0
+        self._connection = connection
+        self._connections = connections
+        self._failed = False
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[Connection]:
+        try:
+            async with self._connections.mapped():
+                yield self._connection
+        except BaseException:
+            self._failed = True
+            raise
+
+    async def finish(self, *, checkpoint: bool) -> None:
+        """Make ready to commit; only `change` calls this.
+
+        Raises:
+            RuntimeError: an error of a statement was ignored; PostgreSQL would take COMMIT and roll back.
+        """
+        if self._failed:
+            raise RuntimeError("the transaction can't commit: a statement in it failed")
+        if checkpoint:
+            async with self._session() as connection:
+                await folding.write_checkpoint(connection, self.state)
+
+    async def append(self, *entries: Entry) -> None:
+        """Append entries, which must follow `state.sequence`, and fold them into `state`.
+
+        Raises:
+            BrokenLedger: they don't follow, or overdraw a grant; nothing was written.
+            AlreadyExists: an idempotency key is taken (`find_key` tells by what).
+        """
+        if not entries:
+            return
+        state = fold_all(self.state, entries)
+        try:
+            async with self._session() as connection:
+                await folding.insert(connection, *entries)
+        except asyncpg.UniqueViolationError as error:
+            raise AlreadyExists(
+                "an entry with this idempotency key is in the ledger", reason="IDEMPOTENCY_KEY_TAKEN"
+            ) from error
+        self.state = state
+
+    async def find_key(self, key: str) -> Entry | None:
+        """The entry of an idempotency key."""
+        async with self._session() as connection:
+            row = await connection.fetchrow(_BY_KEYS, self.account.id, [key])
+        return None if row is None else to_entry(row)
+
+    async def put_account(self, account: Account) -> None:
+        """Store everything of the account but its subscriptions.
+
+        Raises:
+            NotFound: its test clock does not exist.
+        """
+        try:
+            async with self._session() as connection:
+                await connection.execute(_SQL["put_account"], *account_values(account))
+        except asyncpg.ForeignKeyViolationError as error:
+            raise NotFound("test clock", account.test_clock) from error
+        self.account = replace(account, subscriptions=self.account.subscriptions)
+
+    async def put_subscription(self, subscription: Subscription) -> None:
+        """Add a subscription or replace the one with its id."""
+        async with self._session() as connection:
+            await connection.execute(
+                _SQL["put_subscription"], *subscription_values(self.account.id, subscription)
+            )
+        others = [other for other in self.account.subscriptions if other.id != subscription.id]
+        together = sorted([*others, subscription], key=lambda each: (each.started_at, each.id))
+        self.account = replace(self.account, subscriptions=tuple(together))
+
+    async def insert_grant(self, grant: Grant, fingerprint: str) -> None:
+        """Keep a new grant's definition. `fingerprint` identifies the request that its id stands for.
+
+        Raises:
+            AlreadyExists: the account has a grant with this id.
+        """
+        async with self._session() as connection:
+            inserted = await connection.fetchval(
+                _SQL["insert_grant"],
+                self.account.id,
+                grant.id,
+                grant.created_at,
+                fingerprint,
+                encode_grant(grant),
+            )
+        if inserted is None:
+            raise AlreadyExists(f"grant {grant.id!r} exists", metadata={"kind": "grant", "key": grant.id})
+
+    async def update_grant(self, grant: Grant) -> None:
+        """Replace a grant's definition.
+
+        Raises:
+            NotFound: the account has no grant with this id.
+        """
+        async with self._session() as connection:
+            updated = await connection.fetchval(
+                _SQL["update_grant"], self.account.id, grant.id, encode_grant(grant)
+            )
+        if updated is None:
+            raise NotFound("grant", grant.id)
+
+    async def get_grant(self, grant_id: str) -> tuple[Grant, str] | None:
+        """A grant's definition and its fingerprint."""
+        async with self._session() as connection:
+            row = await connection.fetchrow(_SQL["get_grant"], self.account.id, grant_id)
+        return None if row is None else (decode_grant(row["document"]), row["fingerprint"])
+
+
+@asynccontextmanager
+async def change(
+    connections: Connections, account_id: str, *, nonce: int, checkpoint_every: int
+) -> AsyncIterator[AccountTransaction]:
+    """See `Ledger.change`."""
+    async with connections.lent() as connection:
+        async with connections.mapped():
+            transaction = await _load(connection, connections, account_id, nonce)
+        yield transaction
+        await transaction.finish(checkpoint=transaction.tail_length > checkpoint_every // 2)
+
+
+async def _load(
+    connection: Connection, connections: Connections, account_id: str, nonce: int
+) -> AccountTransaction:
+    # First the fence: what is read below in new statements is complete, because this one waited.
+    head = await connection.fetchrow(_SQL["raise_epoch"], account_id, nonce)
+    row = await connection.fetchrow(_SQL["get_account"], account_id)
+    if head is None or row is None:
+        raise NotFound("account", account_id)
+    epoch = Epoch(head["epoch"], head["nonce"])
+    transaction = AccountTransaction(connection, connections, account=to_account(row), epoch=epoch)
+    state = await folding.read_checkpoint(connection, account_id)
+    tombstones: list[Entry] = []
+    async for entry in folding.tail(connection, account_id, state.sequence):
+        while state.sequence + 1 < entry.sequence:
+            tombstone = _tombstone(state, entry, epoch)
+            tombstones.append(tombstone)
+            state = fold(state, tombstone)
+        state = fold(state, entry)
+        transaction.tail_length += 1
+    if tombstones:
+        await folding.insert(connection, *tombstones)
+    transaction.state = state
+    return transaction
+
+
+def _tombstone(state: AccountState, following: Entry, epoch: Epoch) -> Entry:
+    """The entry for the hole after `state`: without effect, at the instant of what is beside it."""
+    sequence = state.sequence + 1
+    return Entry(
+        id=tombstone_id(state.account, sequence, f"{epoch.number}.{epoch.nonce}"),
+        account=state.account,
+        sequence=sequence,
+        kind=Kind.ADJUST,
+        at=state.at or following.at,
+        note=TOMBSTONE,
+    )
