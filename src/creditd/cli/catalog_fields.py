@@ -171,6 +171,6 @@ def money_text(currency: str, nanos: int) -> str:
 
 
 def _in_range(value: int, high: int, text: str) -> int:
-    if abs(value) > high:
+    if not -high - 1 <= value <= high:
         raise TextError(f"is {text}, too large; expected at most {high}")
     return value

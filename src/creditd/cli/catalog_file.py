@@ -195,8 +195,8 @@ class _Reader:
         if not node.plain or not _is_number(node.text):
             return node.text
         exact = form.number(node.text)
-        # Numbers are doubles on the wire: a whole number that would silently become another is refused.
-        if abs(exact) >= 2**1023 or (exact.denominator == 1 and float(exact) != exact):
+        # Numbers are doubles on the wire: one written out in digits that would become another is refused.
+        if abs(exact) >= 2**1024 or (node.text.lstrip("+-").isdecimal() and float(exact) != exact):
             self._fault(node.place, path, f"is {node.text}, more than a JSON number holds; put it in quotes")
             return None
         return float(exact)

@@ -18,7 +18,7 @@ from creditd.domain.errors import Overloaded, Unavailable
 from creditd.hot.connection import HotUnavailable
 from creditd.hot.keys import bucket_of
 from creditd.hot.store import HotStore
-from creditd.ledger.append import Duplicate, Fenced, Landed, Outcome, Unit
+from creditd.ledger.append import Duplicate, Fenced, Landed, Outcome, Refused, Unit
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +44,10 @@ def unit_id_of(unit: Unit) -> str:
 
 
 class Committer:
-    """Brings decided units into the ledger, one flight at a time."""
+    """Brings decided units into the ledger, one flight at a time.
+
+    `on_landed` is told of each entry that has landed; `landed` and `flights` count.
+    """
 
     def __init__(self, append: Append, hot: HotStore, *, flight_max: int) -> None:
         self._append = append
@@ -56,6 +59,7 @@ class Committer:
         self._closing = False
         self._task: asyncio.Task[None] | None = None
         self._side_tasks: set[asyncio.Task[None]] = set()
+        self.on_landed: Callable[[Entry], None] = _ignore
         self.landed = 0
         self.flights = 0
 
@@ -114,22 +118,7 @@ class Committer:
                 return
 
     def _board(self) -> list[_Pending]:
-        """The units of the next flight.
-
-        A unit that depends on another one of its account waits until that one has landed: in one statement they could
-        land without each other.
-        """
-        flight: list[_Pending] = []
-        aboard: set[tuple[str, int]] = set()
-        left: list[_Pending] = []
-        for pending in self._queue:
-            unit = pending.unit
-            if len(flight) >= self._flight_max or (unit.depends and (unit.account, unit.depends) in aboard):
-                left.append(pending)
-                continue
-            flight.append(pending)
-            aboard.update((unit.account, entry.sequence) for entry in unit.entries)
-        self._queue = left
+        flight, self._queue = self._queue[: self._flight_max], self._queue[self._flight_max :]
         return flight
 
     async def _land(self, flight: list[_Pending]) -> list[Outcome] | None:
@@ -158,6 +147,8 @@ class Committer:
         for pending, outcome in zip(flight, outcomes, strict=True):
             if isinstance(outcome, Landed):
                 self.landed += len(pending.unit.entries)
+                for entry in pending.unit.entries:
+                    self.on_landed(entry)
                 cleared[bucket_of(pending.unit.account)].append(pending.unit_id)
                 self._finish(pending, outcome)
             else:
@@ -186,7 +177,7 @@ class Committer:
         """Undo in the hot store what the ledger turned away, before its caller decides again."""
         unit = pending.unit
         try:
-            if isinstance(outcome, Fenced):
+            if isinstance(outcome, Fenced | Refused):
                 keys = [entry.idempotency_key for entry in unit.entries if entry.idempotency_key]
                 await self._hot.drop(unit.account, unit.epoch, pending.unit_id, keys)
             elif isinstance(outcome, Duplicate):
@@ -205,6 +196,10 @@ class Committer:
         task = asyncio.create_task(run())
         self._side_tasks.add(task)
         task.add_done_callback(self._side_tasks.discard)
+
+
+def _ignore(_entry: Entry) -> None:
+    pass
 
 
 def _tombstones(unit: Unit) -> Unit:

@@ -11,7 +11,7 @@ from creditd.domain.accounts import Account
 from creditd.domain.decide import Decision, Drawn, Operation, decide
 from creditd.domain.decide import Outcome as Verdict
 from creditd.domain.entries import Entry
-from creditd.domain.errors import CreditdError, IdempotencyKeyReused, OutOfRange, Unavailable
+from creditd.domain.errors import CreditdError, IdempotencyKeyReused, InvalidArgument, OutOfRange, Unavailable
 from creditd.domain.fold import fold_all
 from creditd.domain.roll import due
 from creditd.domain.state import open_segment
@@ -39,7 +39,7 @@ from creditd.hot.answers import (
 )
 from creditd.hot.connection import HotUnavailable
 from creditd.hot.store import HotStore, Item
-from creditd.ledger.append import Duplicate, Fenced, Landed, Outcome, Unit
+from creditd.ledger.append import Duplicate, Landed, Outcome, Refused, Unit
 from creditd.ledger.store import Ledger
 
 ATTEMPTS_MAX: Final = 30
@@ -101,7 +101,7 @@ class Decisions:
     async def consume_all(self, uses: Sequence[Use]) -> list[Ruling]:
         """Burn for several uses of one account, all or none.
 
-        A denial is told by one denied ruling, the last in a list that is then shorter than `uses` or as long.
+        A denial of any is told by one denied ruling, whose `index` names the use.
         """
         attempt = _Attempt(uses, _fingerprints(uses))
         for _ in range(ATTEMPTS_MAX):
@@ -124,9 +124,10 @@ class Decisions:
             if replay is None:
                 raise
             return replay
-        for item in prepared:
+        for index, item in enumerate(prepared):
             if item.denied:
-                return await self._replay_from_ledger(attempt) or [not_entitled(item)]
+                denial = replace(not_entitled(item), charged=0, index=index)
+                return await self._replay_from_ledger(attempt) or [denial]
         if not attempt.unknown:
             attempt.unit_id = self.new_id()
         heads = self._heads(attempt, prepared)
@@ -184,10 +185,7 @@ class Decisions:
         replay = await self._replay_from_ledger(attempt)
         if replay is not None:
             return replay
-        return [
-            ruling_of_drawn(item, result, for_check=False)
-            for item, result in zip(prepared, drawn, strict=False)
-        ][-1:]
+        return [_denial(prepared, drawn)]
 
     async def _landed(
         self, attempt: _Attempt, unit: Unit, landing: asyncio.Future[Outcome], *, replayed: bool
@@ -195,6 +193,18 @@ class Decisions:
         outcome = await asyncio.shield(landing)
         if isinstance(outcome, Landed):
             return [ruling_of(entry, replayed=replayed) for entry in unit.entries]
+        if isinstance(outcome, Duplicate):
+            return _first_answers(attempt, outcome.entries)
+        if isinstance(outcome, Refused):
+            raise InvalidArgument(f"the ledger can't store the request: {outcome.problem}")
+        return await self._fenced(attempt, unit)
+
+    async def _fenced(self, attempt: _Attempt, unit: Unit) -> list[Ruling]:
+        """Turned away for good only once the epoch is raised: until then a reaper elsewhere could still land it."""
+        await self.loader.load(unit.account)
+        outcome = (await self.ledger.append([unit]))[0]
+        if isinstance(outcome, Landed):
+            return [ruling_of(entry, replayed=False) for entry in unit.entries]
         if isinstance(outcome, Duplicate):
             return _first_answers(attempt, outcome.entries)
         raise Retry
@@ -206,7 +216,7 @@ class Decisions:
             outcome = await asyncio.shield(self.committer.submit(unit))
             if isinstance(outcome, Duplicate):
                 return _first_answers(attempt, outcome.entries)
-            if isinstance(outcome, Fenced):
+            if not isinstance(outcome, Landed):
                 raise Retry
         return [ruling_of(_entry_of_record(record), replayed=True) for record in answer.records]
 
@@ -246,13 +256,13 @@ class Decisions:
                 return _first_answers(attempt, found)
             policy = await self.policies.resolve(tx.account, now)
             prepared = [prepare(use, policy, now) for use in attempt.uses]
-            for item in prepared:
+            for index, item in enumerate(prepared):
                 if item.denied:
-                    return [not_entitled(item)]
+                    return [replace(not_entitled(item), charged=0, index=index)]
             operation = Operation(now, tx.account.policy_version, tuple(item.draw for item in prepared))
             decision = decide(await self.loader.segment(tx, now), operation)
             if decision.outcome is Verdict.DENIED:
-                return [ruling_of_drawn(prepared[len(decision.drawn) - 1], decision.drawn[-1], for_check=False)]
+                return [_denial(prepared, decision.drawn)]
             _must_be_decided(decision)
             first = tx.state.sequence + 1
             fresh = self._heads(replace_unit(attempt, self.new_id()), prepared)
@@ -314,6 +324,12 @@ class Decisions:
             )
             for entry_id, item, mark in zip(ids, prepared, attempt.fingerprints, strict=True)
         ]
+
+
+def _denial(prepared: list[Prepared], drawn: tuple[Drawn, ...]) -> Ruling:
+    """The last draw is the one that was denied, and with it the whole operation."""
+    index = len(drawn) - 1
+    return replace(ruling_of_drawn(prepared[index], drawn[index], for_check=False), index=index)
 
 
 def replace_unit(attempt: _Attempt, unit_id: str) -> _Attempt:

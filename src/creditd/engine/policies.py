@@ -59,7 +59,7 @@ class Policies:
         """The account's time in ms: the wall clock, or its test clock's."""
         if not account.test_clock:
             return self._wall_ms()
-        clock = await self._ledger.get_test_clock(account.test_clock)
+        clock = await self._ledger.get_clock(account.test_clock)
         if clock is None:
             raise NotFound("test clock", account.test_clock)
         return clock.now

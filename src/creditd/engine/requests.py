@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from creditd.domain.catalog import Json
 from creditd.domain.decide import Mode
-from creditd.domain.errors import CreditdError
 from creditd.domain.state import Balances
 
 
@@ -58,7 +57,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """The answer to a `Use`: an allowance or a denial, with what it costs and what is left. Amounts in micros."""
+    """The answer to a `Use`: an allowance or a denial, with what it costs and what is left. Amounts in micros.
+
+    `index` is the place of the `Use` in the operation that it was part of.
+    """
 
     allowed: bool
     reason: str
@@ -79,6 +81,4 @@ class Ruling:
     allocations: tuple[tuple[str, int], ...] = ()
     replayed: bool = False
     explanation: tuple[Step, ...] = ()
-
-
-RulingOrError = Ruling | CreditdError
+    index: int = 0

@@ -13,6 +13,7 @@ from creditd.ledger.queries import load
 from creditd.ledger.rows import to_entry
 
 _SQL: Final = load("entries")
+_FOUND_BY_KEY: Final = load("append")["found_by_key"]
 
 
 async def by_keys(connections: Connections, account: str, keys: Sequence[str]) -> dict[str, Entry]:
@@ -20,6 +21,17 @@ async def by_keys(connections: Connections, account: str, keys: Sequence[str]) -
     async with connections.session() as connection:
         rows = await connection.fetch(_SQL["by_keys"], account, keys)
     return {row["idempotency_key"]: to_entry(row) for row in rows}
+
+
+async def by_pairs(
+    connections: Connections, pairs: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Entry]:
+    """See `Ledger.find_pairs`."""
+    async with connections.session() as connection:
+        rows = await connection.fetch(
+            _FOUND_BY_KEY, [account for account, _key in pairs], [key for _account, key in pairs]
+        )
+    return {(row["account"], row["idempotency_key"]): to_entry(row) for row in rows}
 
 
 async def read(connections: Connections, account: str, *, from_start: bool) -> AccountState:

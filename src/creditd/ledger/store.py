@@ -112,6 +112,10 @@ class Ledger:
         """The entries of idempotency keys, by key; those that are not in the ledger are left out."""
         return await entries.by_keys(self._connections, account, keys)
 
+    async def find_pairs(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Entry]:
+        """The entries of (account, idempotency key) pairs of any accounts; unknown ones are left out."""
+        return await entries.by_pairs(self._connections, pairs)
+
     async def read(self, account: str, *, from_start: bool = False) -> AccountState:
         """The folded entries up to the first hole, from one snapshot; nothing is locked or changed.
 

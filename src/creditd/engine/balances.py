@@ -1,0 +1,125 @@
+"""Balances: from the hot state when it is there, from the ledger when it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from creditd.domain.accounts import Account
+from creditd.domain.errors import NotFound, Unavailable
+from creditd.domain.fold import fold_all
+from creditd.domain.grants import Grant, burn_key
+from creditd.domain.roll import due
+from creditd.domain.state import Balances, Segment, open_segment
+from creditd.engine.catalogs import Catalogs
+from creditd.engine.control_types import BalanceView, CreditBalance, GrantBalance
+from creditd.engine.ids import NewId
+from creditd.engine.load import Loader
+from creditd.engine.policies import Policies
+from creditd.hot.connection import HotUnavailable
+from creditd.hot.store import HotStore
+from creditd.ledger.store import Ledger
+
+_LOADS_MAX = 5
+_GRANTS_KEPT = 10_000
+
+
+@dataclass(slots=True)
+class BalanceReader:
+    """Reads what accounts have."""
+
+    ledger: Ledger
+    hot: HotStore
+    policies: Policies
+    catalogs: Catalogs
+    loader: Loader
+    new_id: NewId
+    _grants: dict[str, dict[str, Grant]] = field(default_factory=dict)
+
+    async def get(self, account_id: str, credit: str) -> BalanceView:
+        """The balances of one credit, or of all when `credit` is empty; NotFound for an unknown one."""
+        account = await self.policies.account(account_id)
+        now = await self.policies.now(account)
+        index, _until = await self.catalogs.in_force(now)
+        if credit and credit not in index.orders:
+            raise NotFound("credit", credit, hint=f"catalog version {index.version} is in force")
+        segment = await self._segment(account, now)
+        wanted = [credit] if credit else list(index.orders)
+        grants = await self._definitions(
+            account_id, [item.id for held in segment.credits.values() for item in held.grants]
+        )
+        return BalanceView(
+            balances=credit_balances(segment, wanted, now),
+            grants=tuple(
+                GrantBalance(grants[item.id], item.remaining)
+                for key in wanted
+                if key in segment.credits
+                for item in segment.credits[key].grants
+                if item.remaining and item.id in grants
+            ),
+            sequence=segment.sequence,
+        )
+
+    async def grants(
+        self, account_id: str, *, credit: str, include_inactive: bool, limit: int, after: str
+    ) -> list[GrantBalance]:
+        """Grants after the one with the id `after`: active ones in burn order, then the others as they were made."""
+        account = await self.policies.account(account_id)
+        now = await self.policies.now(account)
+        index, _until = await self.catalogs.in_force(now)
+        state = await self.ledger.read(account_id)
+        state = fold_all(state, due(state, now, self.new_id))
+        definitions = [
+            grant for grant in await self.ledger.list_grants(account_id) if not credit or grant.credit == credit
+        ]
+        active = [grant for grant in definitions if grant.id in state.grants and state.grants[grant.id].active]
+        active.sort(
+            key=lambda grant: (grant.credit, *burn_key(grant, index.orders[grant.credit]))
+            if grant.credit in index.orders
+            else (grant.credit,)
+        )
+        listed = [GrantBalance(grant, state.grants[grant.id].remaining) for grant in active]
+        if include_inactive:
+            seen = {grant.id for grant in active}
+            listed += [GrantBalance(grant, 0) for grant in definitions if grant.id not in seen]
+        if after:
+            ids = [item.grant.id for item in listed]
+            listed = listed[ids.index(after) + 1 :] if after in ids else []
+        return listed[:limit]
+
+    async def _segment(self, account: Account, now: int) -> Segment:
+        try:
+            for _ in range(_LOADS_MAX):
+                state = await self.hot.read(account.id)
+                if state is not None and max(now, state.segment.at) < state.segment.end:
+                    return state.segment
+                await self.loader.load(account.id)
+        except HotUnavailable:
+            state_read = await self.ledger.read(account.id)
+            rolled = fold_all(state_read, due(state_read, now, self.new_id))
+            index, _until = await self.catalogs.in_force(now)
+            return open_segment(
+                rolled, now=now, policy_version=account.policy_version, orders=index.orders
+            )
+        raise Unavailable("the account changes faster than it can be read; try again", reason="CONTENTION")
+
+    async def _definitions(self, account_id: str, ids: list[str]) -> dict[str, Grant]:
+        """Definitions of grants; those of active grants never change, so they are kept."""
+        known = self._grants.get(account_id, {})
+        if any(grant_id not in known for grant_id in ids):
+            known = {grant.id: grant for grant in await self.ledger.list_grants(account_id)}
+            if len(self._grants) >= _GRANTS_KEPT:
+                self._grants.pop(next(iter(self._grants)))
+            self._grants[account_id] = known
+        return known
+
+
+def credit_balances(segment: Segment, credits: Iterable[str], now: int) -> tuple[CreditBalance, ...]:
+    """The balances of some credits in a segment, with the overage of the window that contains `now`."""
+    balances: list[CreditBalance] = []
+    for key in credits:
+        held = segment.credits.get(key)
+        counter = segment.counters.get(f"o:{key}")
+        used = counter.used if counter is not None and counter.start <= now < counter.end else 0
+        balances.append(CreditBalance(key, Balances() if held is None else held.balances, used))
+    return tuple(balances)

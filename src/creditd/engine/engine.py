@@ -1,0 +1,254 @@
+"""`Engine`: every use case of creditd, over one hot store and one ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from creditd.domain.accounts import Account, TestClock
+from creditd.domain.catalog import Catalog
+from creditd.domain.entries import Entry
+from creditd.domain.errors import AlreadyExists, CreditdError, FailedPrecondition, InvalidArgument, Violation
+from creditd.domain.grants import Grant
+from creditd.engine.accounts import AccountsControl
+from creditd.engine.balances import BalanceReader
+from creditd.engine.catalog_control import CatalogControl
+from creditd.engine.catalogs import Catalogs
+from creditd.engine.commit import Committer
+from creditd.engine.control_types import (
+    AppliedCatalog,
+    BalanceView,
+    CatalogVersion,
+    EntryQuery,
+    GrantBalance,
+    GrantDraft,
+    SubscriptionChange,
+    SubscriptionResult,
+    Verification,
+)
+from creditd.engine.decisions import Decisions
+from creditd.engine.grants import GrantsControl
+from creditd.engine.ids import id_source
+from creditd.engine.load import Loader
+from creditd.engine.lookup import KeyLookup
+from creditd.engine.policies import Policies
+from creditd.engine.requests import Ruling, Use
+from creditd.engine.verify import Verifier
+from creditd.hot.store import HotStore
+from creditd.ledger.store import Ledger
+
+BATCH_ABORTED: Final = "BATCH_ABORTED"
+"""Reason of the items of an atomic batch that were not done because another one was denied."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Bounds of the engine: units per flight of the group commit, accounts whose policy is kept in memory."""
+
+    flight_max: int = 512
+    policy_accounts_max: int = 100_000
+
+
+class Engine:
+    """Decides, burns and keeps the books. One per process; owns its stores from `start` to `close`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        hot: HotStore,
+        *,
+        settings: EngineSettings,
+        wall_ms: Callable[[], int],
+        random_bits: Callable[[int], int],
+    ) -> None:
+        self.ledger = ledger
+        self.hot = hot
+        new_id = id_source(wall_ms, random_bits)
+        self.catalogs = Catalogs(ledger)
+        self.policies = Policies(
+            ledger, self.catalogs, accounts_max=settings.policy_accounts_max, wall_ms=wall_ms
+        )
+        self.committer = Committer(ledger.append, hot, flight_max=settings.flight_max)
+        self.loader = Loader(ledger, hot, self.policies, self.catalogs, new_id)
+        self.decisions = Decisions(
+            ledger,
+            hot,
+            self.policies,
+            self.catalogs,
+            self.loader,
+            self.committer,
+            KeyLookup(ledger.find_pairs),
+            new_id,
+        )
+        self.catalog_control = CatalogControl(ledger, hot, self.catalogs, wall_ms)
+        self._accounts = AccountsControl(ledger, self.policies, self.catalogs, self.loader, new_id)
+        self._grants = GrantsControl(self.catalogs, self.loader, new_id)
+        self._balances = BalanceReader(ledger, hot, self.policies, self.catalogs, self.loader, new_id)
+        self._verifier = Verifier(ledger, hot, self.policies, self.catalogs, self.loader)
+
+    async def start(self) -> None:
+        """Learn the catalog and begin to commit."""
+        await self.catalogs.refresh()
+        self.committer.start()
+
+    async def close(self) -> None:
+        """Land what is decided, then close the stores."""
+        await self.loader.close()
+        await self.committer.close()
+        await self.hot.close()
+        await self.ledger.close()
+
+    async def check(self, use: Use) -> Ruling:
+        """May this be used now? Changes nothing."""
+        return await self.decisions.check(use)
+
+    async def consume(self, use: Use) -> Ruling:
+        """Burn, or say why not."""
+        return await self.decisions.consume(use)
+
+    async def batch_check(self, uses: Sequence[Use]) -> list[Ruling | CreditdError]:
+        """Each answered on its own, in order."""
+        return await asyncio.gather(*(_settled(self.decisions.check(use)) for use in uses))
+
+    async def batch_consume(self, uses: Sequence[Use], *, atomic: bool) -> list[Ruling | CreditdError]:
+        """Each decided on its own or, when atomic, all of one account or none.
+
+        Raises:
+            InvalidArgument: an atomic batch names several accounts, or one idempotency key twice.
+        """
+        if not atomic:
+            return await asyncio.gather(*(_settled(self.decisions.consume(use)) for use in uses))
+        _must_be_one_operation(uses)
+        rulings = await self.decisions.consume_all(uses)
+        if all(ruling.allowed for ruling in rulings):
+            return list(rulings)
+        denied = rulings[-1]
+        place = denied.index
+        not_done = FailedPrecondition(
+            f"nothing of the batch was done: items[{place}] was denied ({denied.reason})", reason=BATCH_ABORTED
+        )
+        return [denied if index == place else not_done for index in range(len(uses))]
+
+    async def get_balance(self, account: str, credit: str) -> BalanceView:
+        """What the account has of one credit, or of all."""
+        return await self._balances.get(account, credit)
+
+    async def apply_catalog(
+        self,
+        catalog: Catalog,
+        *,
+        dry_run: bool,
+        effective_at: int | None,
+        expected_version: int | None,
+        note: str,
+    ) -> AppliedCatalog:
+        """Make a catalog the next version; see `CatalogControl.apply`."""
+        return await self.catalog_control.apply(
+            catalog,
+            dry_run=dry_run,
+            effective_at=effective_at,
+            expected_version=expected_version,
+            note=note,
+        )
+
+    async def get_catalog(self, version: int) -> CatalogVersion:
+        """A version of the catalog; 0 = the one in force now."""
+        return await self.catalog_control.get(version)
+
+    async def list_catalogs(self, *, limit: int, before: int | None) -> list[CatalogVersion]:
+        """Versions of the catalog, newest first."""
+        return await self.catalog_control.listed(limit=limit, before=before)
+
+    async def put_account(self, account: Account, *, etag: str) -> Account:
+        """Create or update an account."""
+        return await self._accounts.put(account, etag=etag)
+
+    async def get_account(self, account: str) -> Account:
+        """An account with its subscriptions."""
+        return await self._accounts.get(account)
+
+    async def list_accounts(self, *, limit: int, after: str, filter: str) -> list[Account]:  # noqa: A002
+        """Accounts by id; `filter` is a prefix of the id."""
+        return await self.ledger.list_accounts(limit=limit, after_id=after, prefix=filter)
+
+    async def put_subscription(self, change: SubscriptionChange) -> SubscriptionResult:
+        """Subscribe, or change a subscription."""
+        return await self._accounts.put_subscription(change)
+
+    async def create_grant(self, draft: GrantDraft, *, idempotency_key: str) -> Grant:
+        """Give credits once."""
+        return await self._grants.create(draft, idempotency_key=idempotency_key)
+
+    async def void_grant(self, account: str, grant_id: str, *, reason: str) -> Grant:
+        """Take what is left of a grant away."""
+        return await self._grants.void(account, grant_id, reason=reason)
+
+    async def list_grants(
+        self, account: str, *, credit: str, include_inactive: bool, limit: int, after: str
+    ) -> list[GrantBalance]:
+        """Grants with what is left of them."""
+        return await self._balances.grants(
+            account, credit=credit, include_inactive=include_inactive, limit=limit, after=after
+        )
+
+    async def list_entries(self, query: EntryQuery) -> list[Entry]:
+        """Ledger entries, newest first."""
+        await self.policies.account(query.account)
+        return await self.ledger.list_entries(
+            query.account,
+            limit=query.limit,
+            before_sequence=query.before,
+            since=query.since,
+            until=query.until,
+            kinds=query.kinds,
+            feature=query.feature,
+            subject=query.subject,
+            credit=query.credit,
+        )
+
+    async def verify_account(self, account: str, *, repair: bool) -> Verification:
+        """Compare an account's hot state with its ledger."""
+        return await self._verifier.verify(account, repair=repair)
+
+    async def create_test_clock(self, clock_id: str, now: int) -> TestClock:
+        """Create a test clock; the same id and instant again is the same clock."""
+        clock = TestClock(clock_id, now)
+        try:
+            await self.ledger.create_clock(clock)
+        except AlreadyExists:
+            if await self.ledger.get_clock(clock_id) != clock:
+                raise
+        return clock
+
+    async def advance_test_clock(self, clock_id: str, now: int) -> TestClock:
+        """Move a test clock forwards."""
+        return await self.ledger.advance_clock(clock_id, now)
+
+    async def delete_test_clock(self, clock_id: str) -> None:
+        """Delete a test clock that no account is on."""
+        await self.ledger.delete_clock(clock_id)
+
+
+async def _settled(ruling: Awaitable[Ruling]) -> Ruling | CreditdError:
+    try:
+        return await ruling
+    except CreditdError as error:
+        return error
+
+
+def _must_be_one_operation(uses: Sequence[Use]) -> None:
+    violations = [
+        Violation(f"items[{place}].account", f"an atomic batch is of one account, {uses[0].account!r}")
+        for place, use in enumerate(uses)
+        if use.account != uses[0].account
+    ]
+    seen: set[str] = set()
+    for place, use in enumerate(uses):
+        if use.idempotency_key in seen:
+            violations.append(Violation(f"items[{place}].idempotency_key", "is that of another item"))
+        if use.idempotency_key:
+            seen.add(use.idempotency_key)
+    if violations:
+        raise InvalidArgument(violations=violations)

@@ -1,0 +1,140 @@
+"""Giving credits and taking what is left of them away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from creditd.domain.errors import AlreadyExists, IdempotencyKeyReused, InvalidArgument, NotFound, Violation
+from creditd.domain.grants import Category, Grant, default_priority
+from creditd.domain.roll import give, void
+from creditd.engine.accounts import must_fit
+from creditd.engine.catalogs import Catalogs
+from creditd.engine.control_types import GrantDraft
+from creditd.engine.ids import NewId, fingerprint
+from creditd.engine.load import Loader
+from creditd.ledger.transaction import AccountTransaction
+
+
+@dataclass(slots=True)
+class GrantsControl:
+    """Use cases on grants."""
+
+    catalogs: Catalogs
+    loader: Loader
+    new_id: NewId
+
+    async def create(self, draft: GrantDraft, *, idempotency_key: str) -> Grant:
+        """Give credits once: the same key, or the same grant id, gives the same grant again.
+
+        Raises:
+            InvalidArgument: neither key nor id, or instants that contradict each other.
+            IdempotencyKeyReused: the key belongs to another request.
+            AlreadyExists: the id belongs to another grant.
+            NotFound: the account, credit or a feature does not exist.
+            OutOfRange: the balance would go beyond 9e15.
+        """
+        if not idempotency_key and not draft.id:
+            problem = "is required when the grant has no id of yours: without one, a retry would grant twice"
+            raise InvalidArgument(violations=(Violation("idempotency_key", problem),))
+        mark = _mark(draft)
+        async with self.loader.change(draft.account) as (tx, now):
+            existing = await _existing(tx, draft, idempotency_key, mark)
+            if existing is not None:
+                return existing
+            grant_id = draft.id or fingerprint("grant", draft.account, idempotency_key)
+            grant = _grant(draft, grant_id, now)
+            await self._check(draft, grant, now)
+            must_fit(tx.state, grant)
+            await tx.insert_grant(grant, mark)
+            await tx.append(
+                *give(
+                    tx.state, grant, now, self.new_id, idempotency_key=idempotency_key or None, fingerprint=mark
+                )
+            )
+            return grant
+
+    async def void(self, account_id: str, grant_id: str, *, reason: str) -> Grant:
+        """Take what is left of a grant away now; what was burned stays burned. Voiding again changes nothing."""
+        async with self.loader.change(account_id) as (tx, now):
+            found = await tx.get_grant(grant_id)
+            if found is None:
+                raise NotFound("grant", grant_id)
+            held = tx.state.grants.get(grant_id)
+            if held is None:
+                return found[0]
+            voided = replace(found[0], voided_at=now)
+            await tx.update_grant(voided)
+            await tx.append(void(tx.state, held, now, self.new_id(), reason))
+            return voided
+
+    async def _check(self, draft: GrantDraft, grant: Grant, now: int) -> None:
+        index, _until = await self.catalogs.in_force(now)
+        hint = f"catalog version {index.version} is in force"
+        if draft.credit not in index.orders:
+            raise NotFound("credit", draft.credit, hint=hint)
+        violations: list[Violation] = []
+        for place, feature in enumerate(draft.features):
+            known = index.features.get(feature)
+            if known is None:
+                raise NotFound("feature", feature, hint=hint)
+            if known.credit != draft.credit:
+                problem = f"burns {known.credit or 'no credit'}, not {draft.credit}"
+                violations.append(Violation(f"grant.features[{place}]", problem))
+        if grant.expires_at is not None and grant.expires_at <= max(grant.effective_at, now):
+            violations.append(
+                Violation("grant.expires_at", "must be later than now and than effective_at, or absent for never")
+            )
+        if violations:
+            raise InvalidArgument(violations=violations)
+
+
+def _mark(draft: GrantDraft) -> str:
+    price = draft.price
+    return fingerprint(
+        "grant",
+        draft.id,
+        draft.credit,
+        draft.amount,
+        draft.priority,
+        draft.category.value if draft.category else "",
+        draft.effective_at,
+        draft.expires_at,
+        None if price is None else [price.currency, str(price.nanos)],
+        list(draft.features),
+    )
+
+
+async def _existing(tx: AccountTransaction, draft: GrantDraft, key: str, mark: str) -> Grant | None:
+    entry = await tx.find_key(key) if key else None
+    if entry is not None:
+        if entry.fingerprint != mark:
+            raise IdempotencyKeyReused(key)
+        found = await tx.get_grant(entry.grant_id)
+        return None if found is None else found[0]
+    found = await tx.get_grant(draft.id) if draft.id else None
+    if found is None:
+        return None
+    if found[1] != mark:
+        raise AlreadyExists(
+            f"grant {draft.id!r} exists and is another one; use a new id",
+            metadata={"kind": "grant", "key": draft.id},
+        )
+    return found[0]
+
+
+def _grant(draft: GrantDraft, grant_id: str, now: int) -> Grant:
+    category = draft.category or Category.ADJUSTMENT
+    return Grant(
+        id=grant_id,
+        credit=draft.credit,
+        amount=draft.amount,
+        category=category,
+        priority=draft.priority or default_priority(category),
+        effective_at=now if draft.effective_at is None else draft.effective_at,
+        created_at=now,
+        expires_at=draft.expires_at,
+        price=draft.price,
+        metadata=draft.metadata,
+        source=draft.source,
+        features=draft.features,
+    )
