@@ -62,8 +62,8 @@ def run(*arguments: object) -> tuple[int, str, str]:
 
 def test_apply_sends_the_file_and_shows_the_changes(server: Server) -> None:
     code, out, _ = run(
-        "apply", CATALOG, "--expected-version", 6, "--note", "why", "--effective-at", "2026-01-31T12:00:00+02:00",
-        "--address", server.address,
+        "apply", CATALOG, "--expected-version", 6, "--note", "why",
+        "--effective-at", "2026-01-31T12:00:00+02:00", "--address", server.address,
     )  # fmt: skip
 
     (request,) = server.requests
@@ -102,7 +102,7 @@ def test_violations_are_shown_at_the_files_lines(server: Server) -> None:
 
     assert code == ExitCode.REFUSED
     assert "INVALID_ARGUMENT (CATALOG_INVALID)" in err
-    assert f"{CATALOG}:27:34: catalog.features[0].rates[1].prices[0].credits_micros: is [bad]" in err
+    assert f"{CATALOG}:25:35: catalog.features[0].rates[1].prices[0].credits_micros: is [bad]" in err
 
 
 def test_a_bad_file_never_reaches_the_server(server: Server, tmp_path: Path) -> None:
@@ -136,7 +136,8 @@ def test_prices_are_merged_into_a_catalog(tmp_path: Path) -> None:
 
     code, _, err = run(
         "import-prices", EXAMPLES / "model-prices.json", "--feature", "chat", "--credit", "credits",
-        "--credit-value", "0.01", "--markup", "1.2", "--merge", CATALOG, "--output", output, "--report", report,
+        "--credit-value", "0.01", "--markup", "1.2", "--merge", CATALOG, "--output", output,
+        "--report", report,
     )  # fmt: skip
 
     merged, before = load_catalog(output).message, load_catalog(CATALOG).message

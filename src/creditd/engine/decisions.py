@@ -81,9 +81,16 @@ class Decisions:
         for _ in range(ATTEMPTS_MAX):
             account = await self.policies.account(use.account)
             now = max(await self.policies.now(account), late_at)
-            prepared = prepare(use, await self.policies.resolve(account, now), now)
+            try:
+                prepared = prepare(use, await self.policies.resolve(account, now), now)
+            except CreditdError:
+                if await self._is_current(account, now):
+                    raise
+                continue
             if prepared.denied:
-                return not_entitled(prepared)
+                if await self._is_current(account, now):
+                    return not_entitled(prepared)
+                continue
             operation = Operation(now, account.policy_version, (prepared.draw,))
             try:
                 answer = await self.hot.check(use.account, operation, self.catalogs.revision)
@@ -121,11 +128,15 @@ class Decisions:
         except CreditdError:
             # What was applied is answered as it was, whatever the catalog says now.
             replay = await self._replay_from_ledger(attempt)
-            if replay is None:
+            if replay is not None:
+                return replay
+            if await self._is_current(account, now):
                 raise
-            return replay
+            raise Retry from None
         for index, item in enumerate(prepared):
             if item.denied:
+                if not await self._is_current(account, now):
+                    raise Retry
                 denial = replace(not_entitled(item), charged=0, index=index)
                 return await self._replay_from_ledger(attempt) or [denial]
         if not attempt.unknown:
@@ -286,6 +297,24 @@ class Decisions:
         if decision.outcome not in {Verdict.DECIDED, Verdict.DENIED}:
             _must_be_decided(decision)
         return ruling_of_drawn(prepared, decision.drawn[0], for_check=True)
+
+    async def _is_current(self, account: Account, now: int) -> bool:
+        """Whether the account's policy and the catalog, as this replica knows them, are still the newest.
+
+        Asked before a refusal that needs no decision: what goes ahead is compared inside the script anyway. When
+        they are not current, they are afterwards.
+        """
+        nothing = Operation(now, account.policy_version, ())
+        try:
+            answer = await self.hot.check(account.id, nothing, self.catalogs.revision)
+        except HotUnavailable:
+            newer = await self.catalogs.refresh()
+            self.policies.forget(account.id)
+            return not newer and (await self.policies.account(account.id)).revision == account.revision
+        if isinstance(answer, Denied):
+            return True
+        await self._make_ready(account.id, answer, now)
+        return False
 
     async def _make_ready(self, account_id: str, answer: Answer, late_at: int) -> int:
         """Do what an undecided answer asks for; returns the instant to decide at, at the earliest."""
