@@ -26,7 +26,8 @@ LAYERS: dict[str, frozenset[str]] = {
     "config": frozenset({"", "domain", "logs"}),
     "logs": frozenset({""}),
 }
-ANYTHING = {"cli"}
+# `app` is where the parts are put together.
+ANYTHING = {"app", "cli"}
 
 # Libraries, by prefix, and the only places that may use them. `embedded` looks after servers of both stores.
 LIBRARIES: dict[str, tuple[str, ...]] = {
@@ -170,6 +171,7 @@ def test_every_part_of_the_package_has_its_rules() -> None:
         ("creditd.rpc.hosts.__init__", "import h2corn"),
         ("creditd.config", "from grpc_health.v1 import health"),
         ("creditd.__init__", "from creditd.engine import Engine"),
+        ("creditd.engine.consume", "from creditd.app import serve"),
     ],
 )
 def test_an_import_against_the_rules_is_found(module: str, source: str) -> None:

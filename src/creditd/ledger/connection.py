@@ -120,7 +120,12 @@ class Connections:
     async def session(self) -> AsyncIterator[Connection]:
         """A pool's connection, errors mapped."""
         async with self.mapped(), self._pool.acquire(timeout=self._timeout_s) as connection:
-            yield connection
+            try:
+                yield connection
+            except asyncio.CancelledError:
+                # Its reply may still be on the way: never use it again.
+                connection.terminate()
+                raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -151,8 +156,11 @@ class Connections:
                 await transaction.start()
             try:
                 yield connection
+            except asyncio.CancelledError:
+                # A statement may be under way: never use it again. The server rolls back by itself.
+                connection.terminate()
+                raise
             except BaseException:
-                # With the connection gone the server rolls back by itself.
                 with suppress(*AWAY):
                     await transaction.rollback()
                 raise
