@@ -99,7 +99,11 @@ async def test_replay_after_the_hot_store_is_lost_and_from_another_replica(world
     again = await other.consume(use)
 
     assert again.replayed
-    assert (again.entry_id, again.sequence, again.balances) == (first.entry_id, first.sequence, first.balances)
+    assert (again.entry_id, again.sequence, again.balances) == (
+        first.entry_id,
+        first.sequence,
+        first.balances,
+    )
     assert await available(other) == 97 * CREDIT
     check = await other.verify_account("acme", repair=False)
     assert check.consistent, check.differences

@@ -115,7 +115,11 @@ CODES = {
 @pytest.fixture(scope="session")
 async def agreeing_store(valkey_server):
     store = HotStore(
-        valkey_server.url, timeout_s=10, record_ttl_ms=60_000, idle_ttl_ms=0, wall_ms=lambda: 1_700_000_000_000
+        valkey_server.url,
+        timeout_s=10,
+        record_ttl_ms=60_000,
+        idle_ttl_ms=0,
+        wall_ms=lambda: 1_700_000_000_000,
     )
     await store.connect()
     yield store
@@ -140,9 +144,7 @@ async def test_script_and_domain_give_the_same_answers_and_the_same_state(agreei
         checked = await agreeing_store.check("acc", operation, 1)
         answer = await agreeing_store.decide("acc", operation, 1, unit, items, lambda _decided: None)
         if expected.outcome is Outcome.DECIDED:
-            assert answer == Decided(
-                expected.at, segment.sequence + 1, epoch, segment.raised, expected.drawn
-            )
+            assert answer == Decided(expected.at, segment.sequence + 1, epoch, segment.raised, expected.drawn)
             assert checked == Denied(expected.at, expected.drawn)
         elif expected.outcome is Outcome.DENIED:
             assert answer == checked == Denied(expected.at, expected.drawn)

@@ -200,7 +200,9 @@ def _used(counters: Mapping[str, Counter], key: str, start: int) -> int:
 
 def _draw(segment: Segment, draw: Draw) -> tuple[Segment, Drawn]:
     used = tuple(_used(segment.counters, charge.key, charge.start) for charge in draw.charges)
-    overage_used = 0 if draw.overage is None else _used(segment.counters, draw.overage.key, draw.overage.start)
+    overage_used = (
+        0 if draw.overage is None else _used(segment.counters, draw.overage.key, draw.overage.start)
+    )
     credit = segment.credits.get(draw.credit)
     facts = Drawn(
         used=used,

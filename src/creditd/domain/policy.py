@@ -171,7 +171,11 @@ def status_at(subscription: Subscription, now: int) -> SubscriptionStatus:
 
 def policy_ends(account: Account, now: int) -> int:
     """The next instant after `now` at which a subscription changes by itself; MS_MAX if none."""
-    ends = [item.cancel_at for item in account.subscriptions if item.cancel_at is not None and item.cancel_at > now]
+    ends = [
+        item.cancel_at
+        for item in account.subscriptions
+        if item.cancel_at is not None and item.cancel_at > now
+    ]
     return min(ends, default=MS_MAX)
 
 
@@ -179,9 +183,7 @@ def _grants(item: Entitlement) -> bool:
     return item.enabled is not False
 
 
-def _entitled(
-    feature: Feature, items: list[tuple[Subscription, Plan, Entitlement]]
-) -> tuple[str, str, Json]:
+def _entitled(feature: Feature, items: list[tuple[Subscription, Plan, Entitlement]]) -> tuple[str, str, Json]:
     """The reason's name when denied (else ""), the source and, for CONFIG, the value."""
     for _subscription, plan, item in items:
         if _grants(item):

@@ -87,7 +87,9 @@ def give(
 ) -> list[Entry]:
     """The entries that give a new grant at `now`: it is drawable at once, or later by `due`."""
     if grant.effective_at <= now:
-        return activate(state, grant, new_id, idempotency_key=idempotency_key, fingerprint=fingerprint, at=now)
+        return activate(
+            state, grant, new_id, idempotency_key=idempotency_key, fingerprint=fingerprint, at=now
+        )
     return [
         Entry(
             id=new_id(),

@@ -113,7 +113,9 @@ def open_segment(
     `orders` has every credit type of the catalog, so that a credit without grants is there, empty.
     """
     credits = {credit: _credit(state, credit, order) for credit, order in orders.items()}
-    counters = {key: counter for key, counter in state.counters.items() if counter.end == 0 or counter.end > now}
+    counters = {
+        key: counter for key, counter in state.counters.items() if counter.end == 0 or counter.end > now
+    }
     return Segment(
         sequence=state.sequence,
         at=max(now, state.at),
@@ -141,7 +143,9 @@ def _credit(state: AccountState, credit: str, order: BurnOrder) -> SegmentCredit
         order=order,
         balances=balances,
         grants=tuple(
-            SegmentGrant(held.grant.id, held.remaining, held.grant.features) for held in active if held.remaining
+            SegmentGrant(held.grant.id, held.remaining, held.grant.features)
+            for held in active
+            if held.remaining
         ),
     )
 

@@ -70,13 +70,19 @@ class BalanceReader:
         state = await self.ledger.read(account_id)
         state = fold_all(state, due(state, now, self.new_id))
         definitions = [
-            grant for grant in await self.ledger.list_grants(account_id) if not credit or grant.credit == credit
+            grant
+            for grant in await self.ledger.list_grants(account_id)
+            if not credit or grant.credit == credit
         ]
-        active = [grant for grant in definitions if grant.id in state.grants and state.grants[grant.id].active]
+        active = [
+            grant for grant in definitions if grant.id in state.grants and state.grants[grant.id].active
+        ]
         active.sort(
-            key=lambda grant: (grant.credit, *burn_key(grant, index.orders[grant.credit]))
-            if grant.credit in index.orders
-            else (grant.credit,)
+            key=lambda grant: (
+                (grant.credit, *burn_key(grant, index.orders[grant.credit]))
+                if grant.credit in index.orders
+                else (grant.credit,)
+            )
         )
         listed = [GrantBalance(grant, state.grants[grant.id].remaining) for grant in active]
         if include_inactive:
@@ -98,9 +104,7 @@ class BalanceReader:
             state_read = await self.ledger.read(account.id)
             rolled = fold_all(state_read, due(state_read, now, self.new_id))
             index, _until = await self.catalogs.in_force(now)
-            return open_segment(
-                rolled, now=now, policy_version=account.policy_version, orders=index.orders
-            )
+            return open_segment(rolled, now=now, policy_version=account.policy_version, orders=index.orders)
         raise Unavailable("the account changes faster than it can be read; try again", reason="CONTENTION")
 
     async def _definitions(self, account_id: str, ids: list[str]) -> dict[str, Grant]:

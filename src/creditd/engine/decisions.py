@@ -236,7 +236,9 @@ class Decisions:
         keys = [use.idempotency_key for use in attempt.uses]
         if not all(keys):
             return None
-        found = [entry for entry in await self.lookup.find(attempt.uses[0].account, keys) if entry is not None]
+        found = [
+            entry for entry in await self.lookup.find(attempt.uses[0].account, keys) if entry is not None
+        ]
         return _first_answers(attempt, found) if found else None
 
     async def _without_answer(
@@ -428,7 +430,9 @@ def _must_be_decided(decision: Decision) -> None:
 
 
 def _out_of_range() -> OutOfRange:
-    return OutOfRange("a balance or counter would go beyond 9e15 micros or units", reason="BALANCE_OUT_OF_RANGE")
+    return OutOfRange(
+        "a balance or counter would go beyond 9e15 micros or units", reason="BALANCE_OUT_OF_RANGE"
+    )
 
 
 def _gave_up() -> Unavailable:

@@ -127,7 +127,8 @@ class Engine:
         denied = rulings[-1]
         place = denied.index
         not_done = FailedPrecondition(
-            f"nothing of the batch was done: items[{place}] was denied ({denied.reason})", reason=BATCH_ABORTED
+            f"nothing of the batch was done: items[{place}] was denied ({denied.reason})",
+            reason=BATCH_ABORTED,
         )
         return [denied if index == place else not_done for index in range(len(uses))]
 

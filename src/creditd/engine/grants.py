@@ -48,7 +48,12 @@ class GrantsControl:
             await tx.insert_grant(grant, mark)
             await tx.append(
                 *give(
-                    tx.state, grant, now, self.new_id, idempotency_key=idempotency_key or None, fingerprint=mark
+                    tx.state,
+                    grant,
+                    now,
+                    self.new_id,
+                    idempotency_key=idempotency_key or None,
+                    fingerprint=mark,
                 )
             )
             return grant
@@ -82,7 +87,9 @@ class GrantsControl:
                 violations.append(Violation(f"grant.features[{place}]", problem))
         if grant.expires_at is not None and grant.expires_at <= max(grant.effective_at, now):
             violations.append(
-                Violation("grant.expires_at", "must be later than now and than effective_at, or absent for never")
+                Violation(
+                    "grant.expires_at", "must be later than now and than effective_at, or absent for never"
+                )
             )
         if violations:
             raise InvalidArgument(violations=violations)

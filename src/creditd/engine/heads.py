@@ -74,10 +74,7 @@ class Head:
             credit=credit,
             amount=amount,
             overage=None if fields[13] is None else OverageRoom(*fields[13]),
-            charges=tuple(
-                Charge(*charge)
-                for charge in fields[14]
-            ),
+            charges=tuple(Charge(*charge) for charge in fields[14]),
         )
         cost = fields[11]
         return cls(

@@ -81,6 +81,4 @@ class Loader:
     async def segment(self, tx: AccountTransaction, now: int) -> Segment:
         """The segment that begins at `now` in the transaction's state."""
         index, _until = await self._catalogs.in_force(now)
-        return open_segment(
-            tx.state, now=now, policy_version=tx.account.policy_version, orders=index.orders
-        )
+        return open_segment(tx.state, now=now, policy_version=tx.account.policy_version, orders=index.orders)

@@ -64,7 +64,9 @@ def _usage(use: Use, policy: FeaturePolicy) -> dict[str, int]:
     meter = policy.feature.default_meter or DEFAULT_METER
     if use.usage:
         if policy.feature.type is not FeatureType.CREDIT and set(use.usage) != {meter}:
-            raise _refuse("usage", f"a {policy.feature.type} feature has one meter, {meter!r}; use `quantity`")
+            raise _refuse(
+                "usage", f"a {policy.feature.type} feature has one meter, {meter!r}; use `quantity`"
+            )
         return use.usage
     quantity = 1 if use.quantity is None else use.quantity
     if quantity < 0 and not _is_gauge(policy):

@@ -24,7 +24,17 @@ from creditd.hot.scripts import Script
 _log = logging.getLogger(__name__)
 
 # Error replies of a server that can't decide now, though the call itself was right. It did not carry it out.
-_AWAY = ("OOM", "READONLY", "LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "MISCONF", "TRYAGAIN")
+_AWAY = (
+    "OOM",
+    "READONLY",
+    "LOADING",
+    "BUSY",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "NOREPLICAS",
+    "MISCONF",
+    "TRYAGAIN",
+)
 
 
 @dataclass(frozen=True, slots=True)

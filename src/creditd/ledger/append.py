@@ -25,6 +25,14 @@ _APPEND_GROUP: Final = _SQL["append_group"]
 _FOUND_AT: Final = _SQL["found_at"]
 _FOUND_BY_KEY: Final = _SQL["found_by_key"]
 
+_UNSTORABLE: Final = (
+    asyncpg.DataError,
+    asyncpg.CheckViolationError,
+    asyncpg.NotNullViolationError,
+    TypeError,
+)
+"""What the driver, the database and the JSON encoder say of a value that they can't take."""
+
 _ATTEMPTS: Final = 3
 """How often a flight that met a deadlock or serialization failure is flown."""
 
@@ -66,7 +74,7 @@ class Fenced:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """PostgreSQL can never store the unit: a NUL or half a surrogate pair in a text, a number beyond 64 bits.
+    """PostgreSQL can never store the unit: a NUL or half a surrogate pair in a text, a number too large ...
 
     Requests are checked for that before they are decided; this keeps one that slipped through from taking
     down the flight that it is in.
@@ -129,7 +137,7 @@ async def _append_singles(connection: Connection, units: Sequence[Unit]) -> list
     try:
         rows = [_row(unit, unit.entries[0]) for unit in units]
         status = await _insert(connection, _APPEND, rows)
-    except (asyncpg.DataError, TypeError) as error:
+    except _UNSTORABLE as error:
         if len(units) == 1:
             return [Refused(str(error))]
         # One of them can't be stored: find out which, and land the others.
@@ -149,7 +157,7 @@ async def _append_group(connection: Connection, unit: Unit) -> Outcome:
         status = await _insert(connection, _APPEND_GROUP, rows)
     except asyncpg.UniqueViolationError:
         status = ""
-    except (asyncpg.DataError, TypeError) as error:
+    except _UNSTORABLE as error:
         return Refused(str(error))
     if status == f"INSERT 0 {len(unit.entries)}":
         return _LANDED

@@ -28,7 +28,7 @@ from creditd.domain.grants import Category, Grant, Recurrence
 from creditd.domain.state import AccountState, Counter, GrantState
 
 STATE_FORMAT: Final = 1
-"""Raised when the JSON of a state changes its meaning; what has another format is not read but folded anew."""
+"""Raised when the JSON of a state changes its meaning; another format is not read but folded anew."""
 
 _EMPTY: Final = "{}"
 _NO_EFFECTS: Final = Effects()

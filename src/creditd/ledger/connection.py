@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from creditd.domain.errors import Unavailable
+from creditd.domain.errors import InvalidArgument, Unavailable
 
 CONNECT_TIMEOUT_S: Final = 5.0
 
@@ -46,13 +46,27 @@ DEMOTED: Final = (asyncpg.ReadOnlySQLTransactionError, asyncpg.exceptions.AdminS
 
 @contextmanager
 def mapped() -> Iterator[None]:
-    """Turn the driver's "away" into `Unavailable`."""
+    """Turn the driver's errors into the domain's, but for violated constraints, which have a meaning.
+
+    Raises:
+        Unavailable: the database is away, or failed in a way that is nobody's request's fault.
+        InvalidArgument: a value can't be stored: a NUL in a text, a number beyond 64 bits.
+    """
     try:
         yield
     except AWAY as error:
         raise Unavailable(
             f"the ledger is away or did not answer in time ({type(error).__name__})",
             metadata={"store": "ledger"},
+        ) from error
+    except asyncpg.DataError as error:
+        raise InvalidArgument(f"the ledger can't store the request: {error}") from error
+    except asyncpg.IntegrityConstraintViolationError:
+        raise
+    except asyncpg.PostgresError as error:
+        raise Unavailable(
+            f"the ledger failed ({type(error).__name__})",
+            metadata={"store": "ledger", "sqlstate": str(error.sqlstate)},
         ) from error
 
 

@@ -1,0 +1,118 @@
+"""The Accounts service."""
+
+from __future__ import annotations
+
+from creditd.engine.engine import Engine
+from creditd.rpc import codec, codec_accounts
+from creditd.rpc.errors import answered, not_served
+from creditd.rpc.validate import Checks, page_token
+from creditd.v1 import accounts_pb2 as pb
+from creditd.v1 import accounts_pb2_grpc as pb_grpc
+from creditd.v1 import grants_pb2
+
+
+class AccountsServicer(pb_grpc.AccountsServicer):
+    """Thin: validate, decode, ask the engine, encode."""
+
+    def __init__(self, engine: Engine, *, timeout_s: float) -> None:
+        self._engine = engine
+        self.timeout_s = timeout_s
+
+    @answered
+    async def PutAccount(self, request: pb.PutAccountRequest) -> pb.Account:
+        """Create or update."""
+        checks = Checks()
+        account, etag = codec_accounts.read_account(request, checks)
+        checks.done()
+        return codec_accounts.account_to_proto(await self._engine.put_account(account, etag=etag))
+
+    @answered
+    async def GetAccount(self, request: pb.GetAccountRequest) -> pb.Account:
+        """One account."""
+        checks = Checks()
+        checks.identifier("id", request.id)
+        checks.done()
+        return codec_accounts.account_to_proto(await self._engine.get_account(request.id))
+
+    @answered
+    async def ListAccounts(self, request: pb.ListAccountsRequest) -> pb.ListAccountsResponse:
+        """Accounts by id."""
+        checks = Checks()
+        limit = checks.page_size(request.page_size)
+        after = checks.page_token(request.page_token)
+        checks.identifier("filter", request.filter, required=False)
+        checks.identifier("page_token", after, required=False)
+        checks.done()
+        accounts = await self._engine.list_accounts(limit=limit, after=after, filter=request.filter)
+        return pb.ListAccountsResponse(
+            accounts=[codec_accounts.account_to_proto(account) for account in accounts],
+            next_page_token=page_token(accounts[-1].id) if len(accounts) == limit else "",
+        )
+
+    @answered
+    async def PutSubscription(self, request: pb.PutSubscriptionRequest) -> pb.PutSubscriptionResponse:
+        """Subscribe, or change a subscription."""
+        checks = Checks()
+        change = codec_accounts.read_subscription(request, checks)
+        result = await self._engine.put_subscription(change)
+        period = (result.period_start, result.period_end)
+        return pb.PutSubscriptionResponse(
+            subscription=codec_accounts.subscription_to_proto(result.subscription, period),
+            granted=[codec_accounts.grant_to_proto(grant, change.account) for grant in result.granted],
+            voided=[codec_accounts.grant_to_proto(grant, change.account) for grant in result.voided],
+            balances=[
+                codec.balance_to_proto(item.credit, item.balances, item.overage_used)
+                for item in result.balances
+            ],
+        )
+
+    @answered
+    async def CreateGrant(self, request: pb.CreateGrantRequest) -> grants_pb2.Grant:
+        """Give credits once."""
+        checks = Checks()
+        draft = codec_accounts.read_grant(request, checks)
+        grant = await self._engine.create_grant(draft, idempotency_key=request.idempotency_key)
+        return codec_accounts.grant_to_proto(grant, draft.account)
+
+    @answered
+    async def VoidGrant(self, request: pb.VoidGrantRequest) -> grants_pb2.Grant:
+        """Take what is left of a grant away."""
+        checks = Checks()
+        checks.identifier("account", request.account)
+        checks.identifier("id", request.id)
+        checks.text("reason", request.reason)
+        checks.done()
+        grant = await self._engine.void_grant(request.account, request.id, reason=request.reason)
+        return codec_accounts.grant_to_proto(grant, request.account)
+
+    @answered
+    async def ListGrants(self, request: pb.ListGrantsRequest) -> pb.ListGrantsResponse:
+        """Grants with what is left of them."""
+        checks = Checks()
+        checks.identifier("account", request.account)
+        checks.identifier("credit", request.credit, required=False)
+        limit = checks.page_size(request.page_size)
+        after = checks.page_token(request.page_token)
+        checks.done()
+        grants = await self._engine.list_grants(
+            request.account,
+            credit=request.credit,
+            include_inactive=request.include_inactive,
+            limit=limit,
+            after=after,
+        )
+        return pb.ListGrantsResponse(
+            grants=[codec.grant_balance_to_proto(item, request.account) for item in grants],
+            next_page_token=page_token(grants[-1].grant.id) if len(grants) == limit else "",
+        )
+
+    ArchiveAccount = not_served("Accounts.ArchiveAccount")
+    PurchaseBundle = not_served("Accounts.PurchaseBundle")
+    RedeemPromotion = not_served("Accounts.RedeemPromotion")
+    PutOverride = not_served("Accounts.PutOverride")
+    DeleteOverride = not_served("Accounts.DeleteOverride")
+    PutBudget = not_served("Accounts.PutBudget")
+    DeleteBudget = not_served("Accounts.DeleteBudget")
+    PutAutoTopUp = not_served("Accounts.PutAutoTopUp")
+    ResetUsage = not_served("Accounts.ResetUsage")
+    GetEntitlements = not_served("Accounts.GetEntitlements")

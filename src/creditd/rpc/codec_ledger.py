@@ -1,0 +1,80 @@
+"""Ledger entries on the wire."""
+
+from __future__ import annotations
+
+from creditd.domain.entries import Entry, Kind
+from creditd.engine.control_types import EntryQuery
+from creditd.rpc.codec_values import money_to_proto, timestamp_to_proto
+from creditd.rpc.validate import Checks
+from creditd.v1 import entitlements_pb2
+from creditd.v1 import ledger_pb2 as pb
+
+_KINDS = pb.Entry.Kind
+
+
+def read_query(request: pb.ListEntriesRequest, checks: Checks) -> EntryQuery:
+    """Which entries to list."""
+    checks.identifier("account", request.account)
+    for field in ("feature", "subject", "credit"):
+        checks.identifier(field, getattr(request, field), required=False)
+    for place, kind in enumerate(request.kinds[:100]):
+        checks.enum(f"kinds[{place}]", kind, _KINDS)
+        if kind == 0:
+            checks.add(f"kinds[{place}]", "is KIND_UNSPECIFIED; leave kinds empty for every kind")
+    query = EntryQuery(
+        account=request.account,
+        since=checks.instant("since", request, "since"),
+        until=checks.instant("until", request, "until"),
+        feature=request.feature,
+        subject=request.subject,
+        credit=request.credit,
+        before=checks.page_number(request.page_token),
+        limit=checks.page_size(request.page_size),
+    )
+    checks.done()
+    kinds = tuple(Kind(_KINDS.Name(kind).removeprefix("KIND_")) for kind in request.kinds)
+    return EntryQuery(
+        query.account,
+        query.since,
+        query.until,
+        kinds,
+        query.feature,
+        query.subject,
+        query.credit,
+        query.before,
+        query.limit,
+    )
+
+
+def entry_to_proto(entry: Entry) -> pb.Entry:
+    """An entry on the wire."""
+    message = pb.Entry(
+        id=entry.id,
+        account=entry.account,
+        sequence=entry.sequence,
+        kind=_KINDS.Value(f"KIND_{entry.kind.value}"),
+        credit=entry.credit,
+        amount_micros=entry.amount,
+        feature=entry.feature,
+        subject=entry.subject,
+        usage=entry.usage,
+        attributes=entry.attributes,
+        metadata=entry.metadata,
+        allocations=[
+            entitlements_pb2.Allocation(grant_id=grant_id, amount_micros=amount)
+            for grant_id, amount in entry.allocations
+        ],
+        overage_micros=entry.overage,
+        balance_after_micros=entry.balance_after,
+        at=timestamp_to_proto(entry.at),
+        idempotency_key=entry.idempotency_key or "",
+        catalog_version=entry.catalog_version,
+        reservation_id=entry.reservation_id,
+        grant_id=entry.grant_id,
+        reverses=entry.reverses,
+    )
+    if entry.occurred_at is not None:
+        message.occurred_at.CopyFrom(timestamp_to_proto(entry.occurred_at))
+    if entry.cost is not None:
+        message.cost.CopyFrom(money_to_proto(entry.cost))
+    return message

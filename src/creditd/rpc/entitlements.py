@@ -1,0 +1,98 @@
+"""The Entitlements service."""
+
+from __future__ import annotations
+
+from creditd.domain.errors import CreditdError, InvalidArgument
+from creditd.engine.engine import Engine
+from creditd.engine.requests import Ruling, Use
+from creditd.rpc import codec
+from creditd.rpc.errors import answered, not_served
+from creditd.rpc.validate import Checks, batch
+from creditd.v1 import entitlements_pb2 as pb
+from creditd.v1 import entitlements_pb2_grpc as pb_grpc
+
+
+class EntitlementsServicer(pb_grpc.EntitlementsServicer):
+    """Thin: validate, decode, ask the engine, encode."""
+
+    def __init__(self, engine: Engine, *, timeout_s: float) -> None:
+        self._engine = engine
+        self.timeout_s = timeout_s
+
+    @answered
+    async def Check(self, request: pb.CheckRequest) -> pb.CheckResponse:
+        """May this be used now?"""
+        checks = Checks()
+        use = codec.read_check(request, checks)
+        checks.done()
+        return codec.check_response(await self._engine.check(use))
+
+    @answered
+    async def Consume(self, request: pb.ConsumeRequest) -> pb.ConsumeResponse:
+        """Decide and burn."""
+        checks = Checks()
+        use = codec.read_consume(request, checks)
+        checks.done()
+        return codec.consume_response(await self._engine.consume(use))
+
+    @answered
+    async def BatchCheck(self, request: pb.BatchCheckRequest) -> pb.BatchCheckResponse:
+        """Each item is answered on its own."""
+        checks = Checks()
+        batch(checks, request.items, len(request.items))
+        checks.done()
+        read: list[Use | CreditdError] = []
+        for place, item in enumerate(request.items):
+            item_checks = Checks()
+            use = codec.read_check(item, item_checks, f"items[{place}].")
+            read.append(InvalidArgument(violations=item_checks.violations) if item_checks.violations else use)
+        outcomes = await self._engine.batch_check([item for item in read if isinstance(item, Use)])
+        return pb.BatchCheckResponse(results=[codec.check_result(item) for item in _merge(read, outcomes)])
+
+    @answered
+    async def BatchConsume(self, request: pb.BatchConsumeRequest) -> pb.BatchConsumeResponse:
+        """Each item on its own or, when atomic, all or none; then a wrong item fails the call."""
+        checks = Checks()
+        batch(checks, request.items, len(request.items))
+        checks.done()
+        read: list[Use | CreditdError] = []
+        for place, item in enumerate(request.items):
+            item_checks = checks if request.atomic else Checks()
+            use = codec.read_consume(item, item_checks, f"items[{place}].")
+            faulty = not request.atomic and item_checks.violations
+            read.append(InvalidArgument(violations=item_checks.violations) if faulty else use)
+        checks.done()
+        uses = [item for item in read if isinstance(item, Use)]
+        outcomes = await self._engine.batch_consume(uses, atomic=request.atomic) if uses else []
+        return pb.BatchConsumeResponse(
+            results=[codec.consume_result(item) for item in _merge(read, outcomes)]
+        )
+
+    @answered
+    async def GetBalance(self, request: pb.GetBalanceRequest) -> pb.GetBalanceResponse:
+        """What an account has."""
+        checks = Checks()
+        checks.identifier("account", request.account)
+        checks.identifier("credit", request.credit, required=False)
+        checks.done()
+        return codec.balance_response(
+            await self._engine.get_balance(request.account, request.credit), request.account
+        )
+
+    Reserve = not_served("Entitlements.Reserve")
+    Commit = not_served("Entitlements.Commit")
+    Release = not_served("Entitlements.Release")
+    Extend = not_served("Entitlements.Extend")
+    Refund = not_served("Entitlements.Refund")
+    Session = not_served("Entitlements.Session")
+    WatchBalance = not_served("Entitlements.WatchBalance")
+    AcquireLease = not_served("Entitlements.AcquireLease")
+    SettleLease = not_served("Entitlements.SettleLease")
+
+
+def _merge(
+    read: list[Use | CreditdError], outcomes: list[Ruling | CreditdError]
+) -> list[Ruling | CreditdError]:
+    """The engine's answers in the places of the items that were asked."""
+    answers = iter(outcomes)
+    return [item if isinstance(item, CreditdError) else next(answers) for item in read]

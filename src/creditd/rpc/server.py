@@ -1,0 +1,79 @@
+"""Registers everything that a creditd server serves on a host."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from creditd.engine.engine import Engine
+from creditd.rpc.accounts import AccountsServicer
+from creditd.rpc.catalogs import CatalogsServicer
+from creditd.rpc.entitlements import EntitlementsServicer
+from creditd.rpc.hosts import Host
+from creditd.rpc.ledger import LedgerServicer
+from creditd.rpc.test_clocks import TestClocksServicer
+from creditd.v1 import (
+    accounts_pb2_grpc,
+    catalog_pb2_grpc,
+    entitlements_pb2_grpc,
+    ledger_pb2_grpc,
+    test_clocks_pb2_grpc,
+)
+
+SERVICES: Final = (
+    "creditd.v1.Entitlements",
+    "creditd.v1.Catalogs",
+    "creditd.v1.Accounts",
+    "creditd.v1.Ledger",
+    "creditd.v1.TestClocks",
+)
+
+
+class Health:
+    """The server's health as grpc.health.v1 tells it: NOT_SERVING until it is warm, and again while it drains."""
+
+    def __init__(self) -> None:
+        self.servicer = health.aio.HealthServicer()
+
+    async def starting(self) -> None:
+        """Nothing is served yet; grpcio's servicer would say SERVING from the start."""
+        await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def serving(self) -> None:
+        """Calls are answered."""
+        await self._set(health_pb2.HealthCheckResponse.SERVING)
+
+    async def draining(self) -> None:
+        """No new calls, please; for good."""
+        await self.servicer.enter_graceful_shutdown()
+
+    async def _set(self, status: int) -> None:
+        for service in ("", *SERVICES):
+            await self.servicer.set(service, status)
+
+
+async def register(host: Host, engine: Engine, *, test_clocks: bool, request_timeout_s: float) -> Health:
+    """Put all services, reflection and health on a host that is not started yet."""
+    registrar = host.registrar
+    entitlements_pb2_grpc.add_EntitlementsServicer_to_server(
+        EntitlementsServicer(engine, timeout_s=request_timeout_s), registrar
+    )
+    catalog_pb2_grpc.add_CatalogsServicer_to_server(
+        CatalogsServicer(engine, timeout_s=request_timeout_s), registrar
+    )
+    accounts_pb2_grpc.add_AccountsServicer_to_server(
+        AccountsServicer(engine, timeout_s=request_timeout_s), registrar
+    )
+    ledger_pb2_grpc.add_LedgerServicer_to_server(
+        LedgerServicer(engine, timeout_s=request_timeout_s), registrar
+    )
+    test_clocks_pb2_grpc.add_TestClocksServicer_to_server(
+        TestClocksServicer(engine, enabled=test_clocks, timeout_s=request_timeout_s), registrar
+    )
+    state = Health()
+    await state.starting()
+    health_pb2_grpc.add_HealthServicer_to_server(state.servicer, registrar)
+    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), registrar)
+    return state
