@@ -13,7 +13,7 @@ from creditd.engine.requests import LimitStatus, Ruling, Use
 from creditd.rpc.codec_accounts import grant_to_proto
 from creditd.rpc.codec_values import json_to_proto, timestamp_to_proto
 from creditd.rpc.errors import error_message
-from creditd.rpc.validate import TEXT_BYTES_MAX, Checks
+from creditd.rpc.checks import TEXT_BYTES_MAX, Checks
 from creditd.v1 import entitlements_pb2 as pb
 from creditd.v1 import grants_pb2
 

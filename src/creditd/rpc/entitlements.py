@@ -6,8 +6,8 @@ from creditd.domain.errors import CreditdError, InvalidArgument
 from creditd.engine.engine import Engine
 from creditd.engine.requests import Ruling, Use
 from creditd.rpc import codec
-from creditd.rpc.errors import answered, not_served
-from creditd.rpc.validate import Checks, batch
+from creditd.rpc.calls import answered, not_served
+from creditd.rpc.checks import Checks
 from creditd.v1 import entitlements_pb2 as pb
 from creditd.v1 import entitlements_pb2_grpc as pb_grpc
 
@@ -39,7 +39,7 @@ class EntitlementsServicer(pb_grpc.EntitlementsServicer):
     async def BatchCheck(self, request: pb.BatchCheckRequest) -> pb.BatchCheckResponse:
         """Each item is answered on its own."""
         checks = Checks()
-        batch(checks, request.items, len(request.items))
+        checks.batch(len(request.items))
         checks.done()
         read: list[Use | CreditdError] = []
         for place, item in enumerate(request.items):
@@ -53,7 +53,7 @@ class EntitlementsServicer(pb_grpc.EntitlementsServicer):
     async def BatchConsume(self, request: pb.BatchConsumeRequest) -> pb.BatchConsumeResponse:
         """Each item on its own or, when atomic, all or none; then a wrong item fails the call."""
         checks = Checks()
-        batch(checks, request.items, len(request.items))
+        checks.batch(len(request.items))
         checks.done()
         read: list[Use | CreditdError] = []
         for place, item in enumerate(request.items):
