@@ -28,9 +28,12 @@ from creditd.ledger.rows import to_entry, to_row
 from tests.ledger.making import entry
 
 INTS = st.integers(-(2**63), 2**63 - 1)
-SCALARS = st.none() | st.booleans() | INTS | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
+SCALARS = (
+    st.none() | st.booleans() | INTS | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
+)
 JSON = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2)
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
 )
 
 
@@ -120,9 +123,13 @@ def test_what_a_stored_plan_leaves_out_means_what_it_meant() -> None:
     plan = decode_plan('{"key":"pro","entitlements":[{"feature":"seats","limit":{"max":5}}]}')
 
     limit = Limit(
-        max=5, per=None, unlimited=False, soft=False, per_seat=False, window="ANCHORED", time_zone=""  # type: ignore[arg-type]
+        max=5,
+        per=None,
+        unlimited=False,
+        soft=False,
+        per_seat=False,
+        window="ANCHORED",
+        time_zone="",  # type: ignore[arg-type]
     )
     assert plan.entitlements == (Entitlement("seats", enabled=None, value=None, limit=limit),)
     assert (plan.rank, plan.version, plan.trial) == (0, 0, None)
-
-

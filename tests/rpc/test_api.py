@@ -75,9 +75,7 @@ async def test_every_feature_type_answers(demo):
 
 
 async def test_denial_is_an_answer_with_reason_message_and_shortfall(demo):
-    denied = await demo.entitlements.Consume(
-        pb.ConsumeRequest(account="acme", feature="chat", quantity=150)
-    )
+    denied = await demo.entitlements.Consume(pb.ConsumeRequest(account="acme", feature="chat", quantity=150))
 
     assert not denied.allowed
     assert denied.reason == pb.REASON_INSUFFICIENT_CREDITS
@@ -210,7 +208,9 @@ async def test_wrong_catalog_is_refused_with_every_fault_by_path(demo):
 
 
 async def test_catalog_versions_dry_run_and_expected_version(demo):
-    request = catalog_pb2.ApplyCatalogRequest(catalog=demo_catalog(2 * CREDIT), dry_run=True, expected_version=1)
+    request = catalog_pb2.ApplyCatalogRequest(
+        catalog=demo_catalog(2 * CREDIT), dry_run=True, expected_version=1
+    )
     dry = await demo.catalogs.ApplyCatalog(request)
     request.dry_run = False
     applied = await demo.catalogs.ApplyCatalog(request)
@@ -235,7 +235,9 @@ async def test_scheduled_price_takes_effect_at_its_instant_on_a_test_clock(demo)
         accounts.PutAccountRequest(account=accounts.Account(id="timed", test_clock="c"))
     )
     await demo.accounts.PutSubscription(
-        accounts.PutSubscriptionRequest(account="timed", subscription=accounts.Subscription(id="s", plan="pro"))
+        accounts.PutSubscriptionRequest(
+            account="timed", subscription=accounts.Subscription(id="s", plan="pro")
+        )
     )
     await demo.catalogs.ApplyCatalog(
         catalog_pb2.ApplyCatalogRequest(
@@ -265,7 +267,9 @@ async def test_grants_are_created_once_voided_once_and_listed(demo):
     again = await demo.accounts.CreateGrant(request)
     request.grant.amount_micros = 6 * CREDIT
     reused = await refused(demo.accounts.CreateGrant(request))
-    voided = await demo.accounts.VoidGrant(accounts.VoidGrantRequest(account="acme", id=first.id, reason="oops"))
+    voided = await demo.accounts.VoidGrant(
+        accounts.VoidGrantRequest(account="acme", id=first.id, reason="oops")
+    )
     revoided = await demo.accounts.VoidGrant(accounts.VoidGrantRequest(account="acme", id=first.id))
     listed = await demo.accounts.ListGrants(
         accounts.ListGrantsRequest(account="acme", include_inactive=True, page_size=1)
@@ -352,7 +356,12 @@ async def test_calls_cancelled_at_random_instants_cross_no_replies_and_lose_no_e
         await demo.accounts.PutAccount(accounts.PutAccountRequest(account=accounts.Account(id=name)))
         await demo.accounts.CreateGrant(
             accounts.CreateGrantRequest(
-                grant={"id": f"grant-of-{name}", "account": name, "credit": "credits", "amount_micros": 10**12}
+                grant={
+                    "id": f"grant-of-{name}",
+                    "account": name,
+                    "credit": "credits",
+                    "amount_micros": 10**12,
+                }
             )
         )
         await demo.accounts.PutSubscription(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from creditd.domain.amounts import AMOUNT_MAX
 from creditd.domain.catalog import FeatureType, Money
@@ -10,6 +10,7 @@ from creditd.domain.decide import Charge, Draw, Drawn, Mode
 from creditd.domain.errors import InvalidArgument, NotFound, Violation
 from creditd.domain.policy import FeaturePolicy, Policy
 from creditd.domain.rates import DEFAULT_METER
+from creditd.domain.state import Balances
 from creditd.engine.heads import limit_of, reason_of
 from creditd.engine.requests import LimitStatus, Ruling, Step, Use
 
@@ -134,7 +135,7 @@ def ruling_of_drawn(prepared: Prepared, drawn: Drawn, *, for_check: bool) -> Rul
         charged=draw.amount if for_check else 0,
         overage=drawn.from_overage if allowed else 0,
         shortfall=drawn.shortfall,
-        balances=drawn.balances,
+        balances=_balances_now(drawn),
         overage_used=drawn.overage_used - drawn.from_overage,
         limit=_limit_now(draw, drawn),
         value=policy.value if policy.feature.type is FeatureType.CONFIG else None,
@@ -142,6 +143,15 @@ def ruling_of_drawn(prepared: Prepared, drawn: Drawn, *, for_check: bool) -> Rul
         catalog_version=prepared.catalog_version,
         explanation=explain(prepared, drawn) if prepared.use.explain else (),
     )
+
+
+def _balances_now(drawn: Drawn) -> Balances | None:
+    """The balances before this request: a Check burns nothing."""
+    after = drawn.balances
+    if after is None:
+        return None
+    available = after.available + drawn.from_grants + drawn.debt
+    return replace(after, available=available, debt=after.debt - drawn.debt)
 
 
 def _limit_now(draw: Draw, drawn: Drawn) -> LimitStatus | None:

@@ -1,0 +1,5 @@
+"""`python -m creditd` is `creditd`."""
+
+from creditd.cli.main import main
+
+main()
