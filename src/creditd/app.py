@@ -96,7 +96,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None], stop: as
         await check_schema(settings.postgres_dsn.get_secret_value())
     async with open_engine(settings) as engine:
         host = make_host(settings.transport, settings.listen, max_message_bytes=settings.max_message_bytes)
-        health = await register(
+        health = register(
             host, engine, test_clocks=settings.test_clocks, request_timeout_s=settings.request_timeout_s
         )
         address = await host.start()

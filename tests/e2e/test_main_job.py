@@ -129,9 +129,7 @@ async def ledger_sum(deployment: Deployment, account: str = "azure") -> tuple[in
 
 async def is_consistent(deployment: Deployment, account: str = "azure") -> bool:
     async with deployment.channel() as channel:
-        verified = await LedgerStub(channel).VerifyAccount(
-            ledger_pb2.VerifyAccountRequest(account=account)
-        )
+        verified = await LedgerStub(channel).VerifyAccount(ledger_pb2.VerifyAccountRequest(account=account))
     print(f"verified {account}: ledger {verified.ledger_sequence}, hot {verified.hot_sequence}")
     return bool(verified.consistent)
 
@@ -195,9 +193,8 @@ def own_trace(tmp_path: Path) -> Path:
 
 def own_model() -> str:
     prices = json.loads((ROOT / "examples" / "model-prices.json").read_text())
-    return next(
-        name for name, price in prices.items() if {"input_cost_per_token", "output_cost_per_token"} <= price.keys()
-    )
+    wanted = {"input_cost_per_token", "output_cost_per_token"}
+    return next(name for name in prices if name != "sample_spec" and wanted <= prices[name].keys())
 
 
 async def test_a_trace_burns_to_the_micro_and_only_once(deployment, tmp_path):
@@ -231,9 +228,7 @@ async def test_64_callers_drain_an_account_that_covers_exactly_half_of_their_cal
             pb.PutSubscriptionRequest(account="half", subscription=pb.Subscription(id="h", plan="pro"))
         )
         await accounts.VoidGrant(pb.VoidGrantRequest(account="half", id="h/pro/1/0"))
-        cost = (
-            await stub.Check(entitlements_pb2.CheckRequest(account="half", **use))
-        ).cost_micros
+        cost = (await stub.Check(entitlements_pb2.CheckRequest(account="half", **use))).cost_micros
         grant = {"id": "g", "account": "half", "credit": "credits", "amount_micros": 5000 * cost}
         await accounts.CreateGrant(pb.CreateGrantRequest(grant=grant))
         calls = iter(range(10_000))
@@ -241,9 +236,7 @@ async def test_64_callers_drain_an_account_that_covers_exactly_half_of_their_cal
 
         async def caller() -> None:
             for number in calls:
-                request = entitlements_pb2.ConsumeRequest(
-                    account="half", idempotency_key=f"c{number}", **use
-                )
+                request = entitlements_pb2.ConsumeRequest(account="half", idempotency_key=f"c{number}", **use)
                 answers.append(await stub.Consume(request))
 
         await asyncio.gather(*(caller() for _ in range(64)))

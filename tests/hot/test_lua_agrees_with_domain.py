@@ -126,7 +126,7 @@ async def agreeing_store(valkey_server):
     await store.close()
 
 
-@settings(max_examples=int(os.environ.get("EX", EXAMPLES // 4)), suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES // 4, suppress_health_check=list(HealthCheck))
 @given(source=st.randoms(use_true_random=False))
 @pytest.mark.timeout(1800)
 async def test_script_and_domain_give_the_same_answers_and_the_same_state(agreeing_store, source):

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
+from tests.ledger.making import NONCE, new_account
 
 from creditd.embedded import EmbeddedPostgres
 from creditd.ledger import Ledger
-from tests.ledger.making import NONCE, new_account
 
 _numbers = itertools.count(1)
 

@@ -10,6 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.ledger.making import entry
 
 from creditd.domain.catalog import Catalog, Entitlement, Limit, Plan
 from creditd.domain.entries import Answer, Effects, Entry, GrantChange, Kind
@@ -25,7 +26,6 @@ from creditd.ledger.codec import (
 )
 from creditd.ledger.documents import decode_catalog, decode_plan, encode_catalog, encode_plan
 from creditd.ledger.rows import to_entry, to_row
-from tests.ledger.making import entry
 
 INTS = st.integers(-(2**63), 2**63 - 1)
 SCALARS = (

@@ -166,9 +166,7 @@ def health(
     """
     with showing_errors(address), channel(address) as open_channel:
         stub: Any = health_pb2_grpc.HealthStub(open_channel)
-        answer = stub.Check(
-            health_pb2.HealthCheckRequest(service=service_name), timeout=5
-        )
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=service_name), timeout=5)
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     typer.echo(status)
     raise typer.Exit(ExitCode.OK if status == "SERVING" else ExitCode.DENIED)

@@ -127,15 +127,20 @@ class Committer:
         while True:
             try:
                 outcomes = await self._append(units)
-            except Unavailable as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, the group commit must go on
                 # The outcome is unknown: the same units again find out. Their callers wait as long as they can.
                 if self._closing:
                     _log.warning("stopping with units not in the ledger", extra={"units": len(units)})
                     for pending in flight:
-                        self._finish(pending, error)
+                        self._finish(pending, Unavailable("stopped before the ledger answered"))
                     return None
                 if attempt == 0:
-                    _log.warning("the ledger is away", extra={"error": str(error), "units": len(units)})
+                    unforeseen = None if isinstance(error, Unavailable) else error
+                    _log.warning(
+                        "the ledger is away",
+                        extra={"error": str(error), "units": len(units)},
+                        exc_info=unforeseen,
+                    )
                 await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1
             else:

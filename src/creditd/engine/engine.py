@@ -65,6 +65,7 @@ class Engine:
     ) -> None:
         self.ledger = ledger
         self.hot = hot
+        self._wall_ms = wall_ms
         new_id = id_source(wall_ms, random_bits)
         self.catalogs = Catalogs(ledger)
         self.policies = Policies(
@@ -213,9 +214,9 @@ class Engine:
         """Compare an account's hot state with its ledger."""
         return await self._verifier.verify(account, repair=repair)
 
-    async def create_test_clock(self, clock_id: str, now: int) -> TestClock:
-        """Create a test clock; the same id and instant again is the same clock."""
-        clock = TestClock(clock_id, now)
+    async def create_test_clock(self, clock_id: str, now: int | None) -> TestClock:
+        """Create a test clock, at the real time when no instant is given; the same again is the same clock."""
+        clock = TestClock(clock_id, self._wall_ms() if now is None else now)
         try:
             await self.ledger.create_clock(clock)
         except AlreadyExists:

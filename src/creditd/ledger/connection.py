@@ -32,8 +32,9 @@ AWAY: Final = (
     asyncpg.LockNotAvailableError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
-    # The driver's own: connection lost, pool closed.
+    # The driver's own: connection lost, pool closed, a goodbye of the server between two statements.
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.exceptions.TargetServerAttributeNotMatched,
     OSError,
     TimeoutError,

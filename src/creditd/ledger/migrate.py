@@ -15,7 +15,7 @@ from typing import Final
 
 import asyncpg
 
-from creditd.ledger.connection import CONNECT_TIMEOUT_S, Connection, mapped
+from creditd.ledger.connection import AWAY, CONNECT_TIMEOUT_S, Connection, mapped
 
 _LOCK: Final = 0x63726564_6D696772
 """Key of the advisory lock that makes migrating replicas take turns: "credmigr"."""
@@ -79,6 +79,7 @@ async def migrate(
     Raises:
         ChecksumMismatch: an applied file was changed.
         NewerSchema: a newer release has migrated the database.
+        SchemaError: a file failed; those before it are applied.
         Unavailable: the database is away.
     """
     migrations = read_migrations(folder)
@@ -89,9 +90,7 @@ async def migrate(
             await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
             await connection.execute(_CREATE_TABLE)
             for migration in _pending(migrations, await connection.fetch(_APPLIED)):
-                async with connection.transaction():
-                    await connection.execute(migration.text)
-                    await connection.execute(_RECORD, migration.version, migration.name, migration.checksum)
+                await _apply(connection, migration)
                 done.append(migration.name)
                 if report is not None:
                     report(migration.name)
@@ -128,6 +127,17 @@ def read_migrations(folder: Traversable | None = None) -> list[Migration]:
     if [migration.version for migration in migrations] != list(range(1, len(migrations) + 1)):
         raise SchemaError(f"migrations are not numbered 1 to {len(migrations)}")
     return migrations
+
+
+async def _apply(connection: Connection, migration: Migration) -> None:
+    try:
+        async with connection.transaction():
+            await connection.execute(migration.text)
+            await connection.execute(_RECORD, migration.version, migration.name, migration.checksum)
+    except AWAY:
+        raise
+    except asyncpg.PostgresError as error:
+        raise SchemaError(f"migration {migration.name} failed, nothing of it was kept: {error}") from error
 
 
 def _pending(migrations: Sequence[Migration], applied: Sequence[asyncpg.Record]) -> list[Migration]:

@@ -99,6 +99,8 @@ def read_subscription(request: pb.PutSubscriptionRequest, checks: Checks) -> Sub
     checks.done()
     if subscription.add_ons:
         raise Unimplemented("add-ons are not served by this release")
+    if subscription.HasField("trial_ends_at"):
+        raise Unimplemented("trials are not served by this release")
     status = _STATUSES.Name(subscription.status).removeprefix("STATUS_")
     mode = _MODES.Name(request.mode).removeprefix("CHANGE_MODE_")
     return SubscriptionChange(
@@ -129,7 +131,7 @@ def read_grant(request: pb.CreateGrantRequest, checks: Checks) -> GrantDraft:
     checks.number("grant.priority", grant.priority, high=_PRIORITY_MAX)
     checks.enum("grant.category", grant.category, _CATEGORIES)
     checks.texts("grant.metadata", grant.metadata, TEXT_BYTES_MAX)
-    checks.text("grant.source", grant.source)
+    checks.identifier("grant.source", grant.source, required=False)
     if len(grant.features) > MAP_MAX:
         checks.add("grant.features", f"has {len(grant.features)} features; at most {MAP_MAX} are allowed")
     for place, feature in enumerate(grant.features[:MAP_MAX]):
@@ -163,7 +165,9 @@ def _price(grant: grants_pb2.Grant, checks: Checks) -> Money | None:
     faults = Faults()
     price = read_money(grant.price, "grant.price", faults)
     checks.violations += faults.violations
-    if len(price.currency) != 3 or not price.currency.isascii() or not price.currency.isupper():
+    if not (len(price.currency) == 3 and price.currency.isascii() and price.currency.isalpha()) or (
+        not price.currency.isupper()
+    ):
         checks.add("grant.price.currency_code", "is not three capital letters, as USD")
     if price.nanos < 0:
         checks.add("grant.price", "is negative")

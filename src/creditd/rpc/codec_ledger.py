@@ -5,7 +5,7 @@ from __future__ import annotations
 from creditd.domain.entries import Entry, Kind
 from creditd.engine.control_types import EntryQuery
 from creditd.rpc.codec_values import money_to_proto, timestamp_to_proto
-from creditd.rpc.checks import Checks
+from creditd.rpc.checks import MAP_MAX, Checks
 from creditd.v1 import entitlements_pb2
 from creditd.v1 import ledger_pb2 as pb
 
@@ -17,7 +17,9 @@ def read_query(request: pb.ListEntriesRequest, checks: Checks) -> EntryQuery:
     checks.identifier("account", request.account)
     for field in ("feature", "subject", "credit"):
         checks.identifier(field, getattr(request, field), required=False)
-    for place, kind in enumerate(request.kinds[:100]):
+    if len(request.kinds) > MAP_MAX:
+        checks.add("kinds", f"has {len(request.kinds)} kinds; at most {MAP_MAX} are allowed")
+    for place, kind in enumerate(request.kinds[:MAP_MAX]):
         checks.enum(f"kinds[{place}]", kind, _KINDS)
         if kind == 0:
             checks.add(f"kinds[{place}]", "is KIND_UNSPECIFIED; leave kinds empty for every kind")

@@ -27,6 +27,8 @@ _ENUMS: dict[type[StrEnum], Any] = {
 }
 
 _NANOS_PER_MS = 1_000_000
+MONEY_UNITS_MAX = 9_000_000_000
+"""Whole units of a currency: in nanos it still fits 64 bits."""
 _INTEGRAL_MAX = 2**53
 """Whole numbers up to here are exact in a double, and come back as integers."""
 
@@ -72,6 +74,8 @@ def read_money(money: money_pb2.Money, path: str, faults: Faults) -> Money:
         faults.add(
             f"{path}.nanos", f"is {money.nanos}; expected less than a whole unit, of the sign of units"
         )
+    if abs(money.units) > MONEY_UNITS_MAX:
+        faults.add(f"{path}.units", f"is {money.units}; expected at most {MONEY_UNITS_MAX} either way")
     return Money(money.currency_code, money.units * NANOS_PER_UNIT + money.nanos)
 
 

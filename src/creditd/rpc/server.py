@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from creditd.engine.engine import Engine
 from creditd.rpc.accounts import AccountsServicer
 from creditd.rpc.catalogs import CatalogsServicer
 from creditd.rpc.entitlements import EntitlementsServicer
+from creditd.rpc.health import Health
 from creditd.rpc.hosts import Host
 from creditd.rpc.ledger import LedgerServicer
 from creditd.rpc.test_clocks import TestClocksServicer
@@ -31,30 +32,7 @@ SERVICES: Final = (
 )
 
 
-class Health:
-    """The server's health as grpc.health.v1 tells it: NOT_SERVING until it is warm, and again while it drains."""
-
-    def __init__(self) -> None:
-        self.servicer = health.aio.HealthServicer()
-
-    async def starting(self) -> None:
-        """Nothing is served yet; grpcio's servicer would say SERVING from the start."""
-        await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
-
-    async def serving(self) -> None:
-        """Calls are answered."""
-        await self._set(health_pb2.HealthCheckResponse.SERVING)
-
-    async def draining(self) -> None:
-        """No new calls, please; for good."""
-        await self.servicer.enter_graceful_shutdown()
-
-    async def _set(self, status: int) -> None:
-        for service in ("", *SERVICES):
-            await self.servicer.set(service, status)
-
-
-async def register(host: Host, engine: Engine, *, test_clocks: bool, request_timeout_s: float) -> Health:
+def register(host: Host, engine: Engine, *, test_clocks: bool, request_timeout_s: float) -> Health:
     """Put all services, reflection and health on a host that is not started yet."""
     registrar = host.registrar
     entitlements_pb2_grpc.add_EntitlementsServicer_to_server(
@@ -72,8 +50,7 @@ async def register(host: Host, engine: Engine, *, test_clocks: bool, request_tim
     test_clocks_pb2_grpc.add_TestClocksServicer_to_server(
         TestClocksServicer(engine, enabled=test_clocks, timeout_s=request_timeout_s), registrar
     )
-    state = Health()
-    await state.starting()
-    health_pb2_grpc.add_HealthServicer_to_server(state.servicer, registrar)
+    state = Health(SERVICES)
+    health_pb2_grpc.add_HealthServicer_to_server(state, registrar)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), registrar)
     return state

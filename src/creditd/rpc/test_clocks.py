@@ -25,14 +25,14 @@ class TestClocksServicer(pb_grpc.TestClocksServicer):
     @answered
     async def CreateTestClock(self, request: pb.CreateTestClockRequest) -> pb.TestClock:
         """Create a clock."""
-        clock_id, now = self._read("test_clock.", request.test_clock)
+        clock_id, now = self._read("test_clock.", request.test_clock, required=False)
         return _clock(await self._engine.create_test_clock(clock_id, now))
 
     @answered
     async def AdvanceTestClock(self, request: pb.AdvanceTestClockRequest) -> pb.TestClock:
         """Move a clock forwards."""
-        clock_id, now = self._read("", request)
-        return _clock(await self._engine.advance_test_clock(clock_id, now))
+        clock_id, now = self._read("", request, required=True)
+        return _clock(await self._engine.advance_test_clock(clock_id, now or 0))
 
     @answered
     async def DeleteTestClock(self, request: pb.DeleteTestClockRequest) -> pb.DeleteTestClockResponse:
@@ -44,15 +44,17 @@ class TestClocksServicer(pb_grpc.TestClocksServicer):
         await self._engine.delete_test_clock(request.id)
         return pb.DeleteTestClockResponse()
 
-    def _read(self, path: str, message: pb.TestClock | pb.AdvanceTestClockRequest) -> tuple[str, int]:
+    def _read(
+        self, path: str, message: pb.TestClock | pb.AdvanceTestClockRequest, *, required: bool
+    ) -> tuple[str, int | None]:
         self._must_be_enabled()
         checks = Checks()
         checks.identifier(f"{path}id", message.id)
         now = checks.instant(f"{path}now", message, "now")
-        if now is None and not checks.violations:
+        if required and now is None and not checks.violations:
             checks.add(f"{path}now", "is not set; expected the instant that the clock shows")
         checks.done()
-        return message.id, now or 0
+        return message.id, now
 
     def _must_be_enabled(self) -> None:
         if not self._enabled:

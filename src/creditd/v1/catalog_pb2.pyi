@@ -1210,7 +1210,7 @@ class Change(_message.Message):
     key: _builtins.str
     """Its key."""
     action: _builtins.str
-    """What becomes of it: create, update, delete."""
+    """What becomes of it: ADDED, CHANGED or REMOVED."""
     summary: _builtins.str
     """What differs, in words."""
     accounts_affected: _builtins.int
