@@ -55,7 +55,7 @@ async def valkey_server(servers_dir: Path) -> AsyncIterator[EmbeddedValkey]:
 async def migrated_template(postgres_server: EmbeddedPostgres) -> str:
     """The name of a database with the schema and nothing else, to copy."""
     # Here and not above, so that tests without a database need nothing of the ledger.
-    from creditd.ledger.migrate import migrate  # noqa: PLC0415
+    from creditd.ledger.migrate import migrate
 
     await _execute(postgres_server.dsn, f"CREATE DATABASE {_TEMPLATE}")
     await migrate(postgres_server.dsn_of(_TEMPLATE))

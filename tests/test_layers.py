@@ -27,7 +27,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "logs": frozenset({""}),
 }
 # `app` is where the parts are put together.
-ANYTHING = {"app", "cli"}
+ANYTHING = {"app", "cli", "__main__"}
 
 # Libraries, by prefix, and the only places that may use them. `embedded` looks after servers of both stores.
 LIBRARIES: dict[str, tuple[str, ...]] = {

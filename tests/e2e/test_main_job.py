@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import redis.asyncio as redis
+from tests.e2e.conftest import ROOT, Deployment, run_creditd
 
 from creditd.cli.replay import Plan, Summary, replay
 from creditd.cli.trace import read_trace
@@ -23,7 +24,6 @@ from creditd.v1 import accounts_pb2, entitlements_pb2, ledger_pb2
 from creditd.v1.accounts_pb2_grpc import AccountsStub
 from creditd.v1.entitlements_pb2_grpc import EntitlementsStub
 from creditd.v1.ledger_pb2_grpc import LedgerStub
-from tests.e2e.conftest import ROOT, Deployment, run_creditd
 
 REAL = Path(os.environ.get("CREDITD_TEST_DATA", ROOT.parent / "shared" / "data"))
 REAL_TRACE = REAL / "azure-llm-inference-2023-conv.csv"

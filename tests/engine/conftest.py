@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from creditd.domain.accounts import Account
 from creditd.domain.catalog import (
     Allowance,
     Catalog,
@@ -26,7 +27,6 @@ from creditd.engine.control_types import GrantDraft, SubscriptionChange
 from creditd.engine.engine import Engine, EngineSettings
 from creditd.hot.store import HotStore
 from creditd.ledger.store import Ledger
-from creditd.domain.accounts import Account
 
 CREDIT = 1_000_000
 

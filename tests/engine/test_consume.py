@@ -321,8 +321,9 @@ async def test_balance_beyond_the_exact_range_is_refused_and_nothing_changes(wor
 async def test_rate_change_applies_on_every_replica_once_it_is_acknowledged(world, engine):
     from dataclasses import replace
 
-    from creditd.domain.catalog import MeterPrice, Rate
     from tests.engine.conftest import CATALOG
+
+    from creditd.domain.catalog import MeterPrice, Rate
 
     await world.account()
     other = await world.replica()

@@ -14,8 +14,8 @@ import random
 from collections import Counter
 
 import pytest
+from tests.engine.conftest import CREDIT
 
-from creditd.domain.accounts import Account
 from creditd.domain.decide import Mode
 from creditd.domain.entries import Kind
 from creditd.domain.errors import CreditdError, Unavailable
@@ -26,7 +26,6 @@ from creditd.hot.connection import Address, open_connection
 from creditd.hot.store import HotStore
 from creditd.ledger.store import Ledger
 from creditd.workers.reaper import Reaper
-from tests.engine.conftest import CREDIT
 
 SCHEDULES = int(os.environ.get("TEST_SCHEDULES", "150"))
 

@@ -10,9 +10,9 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.rpc.conftest import CREDIT, demo_catalog
 
 from creditd.v1 import accounts_pb2, catalog_pb2, entitlements_pb2, ledger_pb2, test_clocks_pb2
-from tests.rpc.conftest import CREDIT, demo_catalog
 
 pb = entitlements_pb2
 

@@ -1,4 +1,4 @@
-"""No message, however odd, gets UNKNOWN or INTERNAL out of a served RPC: it is answered, or refused for what is wrong."""
+"""No message, however odd, gets UNKNOWN or INTERNAL out of a served RPC: it is answered, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def fill(message: Any, source: random.Random, depth: int = 0) -> Any:
         if source.random() < (0.35 if depth == 0 else 0.55):
             continue
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            key, value = field.message_type.fields
+            _key, value = field.message_type.fields
             for _ in range(source.randrange(3)):
                 name = source.choice(TEXTS)
                 if value.message_type is not None:

@@ -52,10 +52,13 @@ async def install_demo(address: str) -> None:
 
 def suggestions(address: str) -> str:
     """Three commands to try."""
-    use = '"account": "demo", "feature": "chat", "attributes": {"model": "gpt-4o"}, "usage": {"input_tokens": 1000, "output_tokens": 500}'
-    lines = (
-        f"grpcurl -plaintext -d '{{{use}}}' {address} creditd.v1.Entitlements/Check",
-        f'grpcurl -plaintext -d \'{{{use}, "idempotency_key": "try-1"}}\' {address} creditd.v1.Entitlements/Consume',
-        f'grpcurl -plaintext -d \'{{"account": "demo"}}\' {address} creditd.v1.Entitlements/GetBalance',
+    use = (
+        '"account": "demo", "feature": "chat", "attributes": {"model": "gpt-4o"}, '
+        '"usage": {"input_tokens": 1000, "output_tokens": 500}'
     )
+    keyed = use + ', "idempotency_key": "try-1"'
+    lines = [
+        f"grpcurl -plaintext -d '{{{body}}}' {address} creditd.v1.Entitlements/{method}"
+        for method, body in (("Check", use), ("Consume", keyed), ("GetBalance", '"account": "demo"'))
+    ]
     return "Try:\n" + "\n".join(f"  {line}" for line in lines)

@@ -84,7 +84,7 @@ class DocumentError(Exception):
             yield f"{self.file}{at}: {fault}"
 
 
-class _Malformed(Exception):  # noqa: N818  # never leaves this module
+class _Malformed(Exception):  # never leaves this module
     def __init__(self, place: Place, problem: str) -> None:
         super().__init__(problem)
         self.fault = Fault(place, "", problem)
@@ -98,10 +98,8 @@ def parse(text: str, file: str) -> Node:
     """
     duplicates: list[Fault] = []
     try:
-        if file.endswith(".json"):
-            root = _Json(text, duplicates).document()
-        else:
-            root = _Yaml(text, duplicates).document()
+        reader = _Json if file.endswith(".json") else _Yaml
+        root = reader(text, duplicates).document()
     except _Malformed as error:
         raise DocumentError(file, [error.fault]) from error
     if duplicates:

@@ -282,8 +282,7 @@ def _print(summary: Summary) -> None:
         ("took", f"{summary.seconds:.1f} s, {summary.answered / max(summary.seconds, 1e-3):,.0f} calls/s"),
         (
             "latency",
-            f"p50 {summary.percentile(0.5):.1f} ms, p95 {summary.percentile(0.95):.1f} ms, "
-            f"p99 {summary.percentile(0.99):.1f} ms",
+            ", ".join(f"p{share} {summary.percentile(share / 100):.1f} ms" for share in (50, 95, 99)),
         ),
     ]
     rows += [("failed", f"{times:,} x {text}") for text, times in summary.failed.items()]

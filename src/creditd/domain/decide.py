@@ -91,7 +91,8 @@ class Drawn:
     """What one draw took, or would need; amounts in micros.
 
     `used` and `applied` go with the draw's charges: what each counter has afterwards and what was added to it.
-    `spendable` and `overage_room` (-1 = unlimited) are what was there before; `balances` those after. On a denial nothing was taken:
+    `spendable` and `overage_room` (-1 = unlimited) are what was there before; `balances` those after. On a
+    denial nothing was taken:
     `denial` says why, `denied_by` names the counter if one did, `shortfall` what was missing.
     """
 
@@ -131,7 +132,8 @@ class Decision:
     """The outcome of `decide`.
 
     DECIDED: `drawn` has every draw and `segment` is the new one. DENIED: the last of `drawn` is the denied one
-    and nothing changed. ROLL: the segment is over, or was built for an older policy or another burn order. POLICY: the operation was priced
+    and nothing changed. ROLL: the segment is over, or was built for an older policy or another burn order.
+    POLICY: the operation was priced
     with an older policy than the segment's. LATE: the operation's `now` lies before the segment's latest entry and
     another window; decide again at `at`. RANGE: a balance or counter would leave +-9e15.
     """
@@ -265,8 +267,10 @@ def _burn(
 def _counter_room(
     draw: Draw, used: tuple[int, ...]
 ) -> tuple[int | None, int, tuple[Denial, str, int] | None]:
-    """The units that a PARTIAL draw without credits may take (None = as asked), the micros that counters leave
-    (-1 = unlimited), and a denial.
+    """How much the counters leave.
+
+    The units that a PARTIAL draw without credits may take (None = as asked), the micros that may be burned (-1 =
+    unlimited), and a denial.
     """
     units: int | None = None
     micros_room = -1

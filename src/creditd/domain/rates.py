@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 
-from creditd.domain.amounts import AMOUNT_MAX, INT64_MAX, NANOS_PER_UNIT, Rounding, divide
+from creditd.domain.amounts import AMOUNT_MAX, INT64_MAX, Rounding, divide
 from creditd.domain.catalog import Feature, MeterPrice, Money, Rate
 from creditd.domain.errors import FailedPrecondition, OutOfRange
 
@@ -88,8 +87,7 @@ class RateTable:
         if indexed is None:
             raise self._no_rate("no rate matches the attributes", attributes)
         amount = 0
-        cost: Fraction | None = None
-        currency = ""
+        cost, per, currency = 0, 1, ""
         for meter, quantity in usage.items():
             if not quantity:
                 continue
@@ -102,7 +100,8 @@ class RateTable:
             amount += charge(price, quantity)
             if price.unit_cost is not None:
                 currency = price.unit_cost.currency
-                cost = (cost or Fraction(0)) + Fraction(price.unit_cost.nanos * quantity, price.per)
+                cost = cost * price.per + price.unit_cost.nanos * quantity * per
+                per *= price.per
         amount = max(amount, indexed.rate.minimum_micros)
         if amount > AMOUNT_MAX:
             raise OutOfRange(
@@ -110,33 +109,29 @@ class RateTable:
                 reason="AMOUNT_OUT_OF_RANGE",
                 metadata={"feature": self.feature.key},
             )
-        return Priced(amount, indexed.rate, None if cost is None else _money(currency, cost))
+        return Priced(amount, indexed.rate, _money(currency, cost, per) if currency else None)
 
     def affordable(self, attributes: Mapping[str, str], capacity: int) -> int:
-        """How many units of the default meter cost at most `capacity` micros; INT64_MAX when they cost nothing.
+        """How many units of the default meter cost at most `capacity` >= 0 micros; AMOUNT_MAX stands for no bound.
 
         0 when no rate prices the meter.
         """
-
-        def fits(quantity: int) -> bool:
-            try:
-                return self.price({self.meter: quantity}, attributes).amount <= capacity
-            except OutOfRange:
-                return False
-
-        try:
-            if not fits(1):
-                return 0
-        except FailedPrecondition:
+        indexed = self._find({self.meter: 1}, attributes)
+        price = None if indexed is None else indexed.prices.get(self.meter)
+        if indexed is None or price is None or indexed.rate.minimum_micros > capacity:
             return 0
-        low, high = 1, 2
-        while fits(high):
-            low, high = high, high * 2
-            if high > AMOUNT_MAX:
-                return INT64_MAX
+        units = min(units_for(price, capacity), AMOUNT_MAX)
+        if self._find({self.meter: units}, attributes) is indexed:
+            return units
+        # Another rate applies to so much of the meter (`above`): look for the edge.
+        low, high = 0, AMOUNT_MAX + 1
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
+            try:
+                fits = self.price({self.meter: middle}, attributes).amount <= capacity
+            except (OutOfRange, FailedPrecondition):
+                fits = False
+            low, high = (middle, high) if fits else (low, middle)
         return low
 
     def _no_rate(self, why: str, attributes: Mapping[str, str]) -> FailedPrecondition:
@@ -155,7 +150,21 @@ def charge(price: MeterPrice, quantity: int) -> int:
     return divide(quantity * price.credits_micros, price.per, price.rounding)
 
 
-def _money(currency: str, cost: Fraction) -> Money:
-    nanos = (2 * cost.numerator + cost.denominator) // (2 * cost.denominator)
-    # int64 units of Money; a cost beyond is a typing error in the catalog, not worth failing a burn for.
-    return Money(currency, min(nanos, INT64_MAX * NANOS_PER_UNIT))
+def units_for(price: MeterPrice, capacity: int) -> int:
+    """The most units that `capacity` >= 0 micros pay for, the inverse of `charge`; AMOUNT_MAX when they are free."""
+    micros, per = price.credits_micros, price.per
+    if micros == 0:
+        return AMOUNT_MAX
+    if price.rounding is Rounding.UNIT_UP:
+        return capacity // micros * per
+    if price.rounding is Rounding.DOWN:
+        return ((capacity + 1) * per - 1) // micros
+    if price.rounding is Rounding.HALF_UP:
+        return ((2 * capacity + 1) * per - 1) // (2 * micros)
+    return capacity * per // micros
+
+
+def _money(currency: str, numerator: int, denominator: int) -> Money:
+    nanos = divide(numerator, denominator, Rounding.HALF_UP)
+    # Int64 nanos; a cost beyond is a typing error in the catalog, not worth failing a burn for.
+    return Money(currency, min(nanos, INT64_MAX))

@@ -62,7 +62,7 @@ class CatalogControl:
         version = 0 if newest is None else newest.version
         if expected_version is not None and expected_version != version:
             raise FailedPrecondition(
-                f"catalog version {version} is the newest, not {expected_version}; look at what changed and apply again",
+                f"catalog version {version} is the newest, not {expected_version}; see what changed, then apply again",
                 reason="VERSION_MISMATCH",
                 metadata={"version": str(version), "expectedVersion": str(expected_version)},
             )

@@ -146,7 +146,7 @@ class Decisions:
         try:
             return await self._decide(attempt, account.id, operation, prepared, heads)
         except HotUnavailable as error:
-            return await self._without_answer(attempt, operation, prepared, heads, error)
+            return await self._without_answer(attempt, heads, error)
 
     async def _decide(
         self,
@@ -244,8 +244,6 @@ class Decisions:
     async def _without_answer(
         self,
         attempt: _Attempt,
-        operation: Operation,
-        prepared: list[Prepared],
         heads: list[Head],
         error: HotUnavailable,
     ) -> list[Ruling]:

@@ -171,7 +171,7 @@ class Engine:
         """An account with its subscriptions."""
         return await self._accounts.get(account)
 
-    async def list_accounts(self, *, limit: int, after: str, filter: str) -> list[Account]:  # noqa: A002
+    async def list_accounts(self, *, limit: int, after: str, filter: str) -> list[Account]:
         """Accounts by id; `filter` is a prefix of the id."""
         return await self.ledger.list_accounts(limit=limit, after_id=after, prefix=filter)
 

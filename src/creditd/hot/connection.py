@@ -95,6 +95,7 @@ class Connection(asyncio.Protocol):
         return self._transport is None or self._transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Of asyncio.Protocol."""
         self._transport = cast("asyncio.Transport", transport)
         self._watch()
 
@@ -143,6 +144,7 @@ class Connection(asyncio.Protocol):
         self._out.clear()
 
     def data_received(self, data: bytes) -> None:
+        """Of asyncio.Protocol: gives each reply to its call."""
         self._reader.feed(data)
         while True:
             try:
@@ -159,6 +161,7 @@ class Connection(asyncio.Protocol):
             on_reply(reply)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Of asyncio.Protocol."""
         self.close(f"the connection to the hot store was lost{f': {exc}' if exc else ''}")
 
     def _fail(self, why: str) -> None:
@@ -181,30 +184,21 @@ async def open_connection(address: Address, timeout_s: float) -> Connection:
         HotUnavailable: it is not reachable in time, or refuses the credentials.
     """
     loop = asyncio.get_running_loop()
-    connection: Connection | None = None
-
-    def make() -> Connection:
-        nonlocal connection
-        connection = Connection(timeout_s)
-        return connection
-
+    connection = Connection(timeout_s)
     try:
         async with asyncio.timeout(timeout_s):
             if address.path:
-                await loop.create_unix_connection(make, address.path)
+                await loop.create_unix_connection(lambda: connection, address.path)
             else:
                 context = ssl.create_default_context() if address.tls else None
-                await loop.create_connection(make, address.host, address.port, ssl=context)
-            if connection is None:
-                raise HotUnavailable("the hot store closed the connection at once", sent=False)
+                await loop.create_connection(lambda: connection, address.host, address.port, ssl=context)
             for command in address.greetings():
                 await connection.call(*command)
             info = await connection.call("INFO", "server")
             connection.run_id = _run_id(info)
             return connection
     except (OSError, TimeoutError, hiredis.ReplyError, HotUnavailable) as error:
-        if connection is not None:
-            connection.close()
+        connection.close()
         raise HotUnavailable(f"can't connect to the hot store: {error or 'timed out'}", sent=False) from error
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from creditd.engine.control_types import CatalogVersion
 from creditd.engine.engine import Engine
+from creditd.rpc.calls import answered
+from creditd.rpc.checks import Checks, page_token
 from creditd.rpc.codec_catalog import catalog_from_proto
 from creditd.rpc.codec_catalog_write import catalog_to_proto
 from creditd.rpc.codec_values import timestamp_to_proto
-from creditd.rpc.calls import answered
-from creditd.rpc.checks import Checks, page_token
 from creditd.v1 import catalog_pb2 as pb
 from creditd.v1 import catalog_pb2_grpc as pb_grpc
 

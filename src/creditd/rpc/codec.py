@@ -10,10 +10,10 @@ from creditd.domain.errors import CreditdError
 from creditd.domain.state import Balances
 from creditd.engine.control_types import BalanceView, GrantBalance
 from creditd.engine.requests import LimitStatus, Ruling, Use
+from creditd.rpc.checks import TEXT_BYTES_MAX, Checks
 from creditd.rpc.codec_accounts import grant_to_proto
 from creditd.rpc.codec_values import json_to_proto, timestamp_to_proto
 from creditd.rpc.errors import error_message
-from creditd.rpc.checks import TEXT_BYTES_MAX, Checks
 from creditd.v1 import entitlements_pb2 as pb
 from creditd.v1 import grants_pb2
 

@@ -8,8 +8,8 @@ from creditd.domain.catalog import Money
 from creditd.domain.errors import Unimplemented
 from creditd.domain.grants import Category, Grant
 from creditd.engine.control_types import GrantDraft, SubscriptionChange
-from creditd.rpc.codec_values import Faults, money_to_proto, period_to_proto, read_money, timestamp_to_proto
 from creditd.rpc.checks import MAP_MAX, TEXT_BYTES_MAX, Checks
+from creditd.rpc.codec_values import Faults, money_to_proto, period_to_proto, read_money, timestamp_to_proto
 from creditd.v1 import accounts_pb2 as pb
 from creditd.v1 import catalog_pb2, grants_pb2
 

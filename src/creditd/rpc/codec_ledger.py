@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from creditd.domain.entries import Entry, Kind
 from creditd.engine.control_types import EntryQuery
-from creditd.rpc.codec_values import money_to_proto, timestamp_to_proto
 from creditd.rpc.checks import MAP_MAX, Checks
+from creditd.rpc.codec_values import money_to_proto, timestamp_to_proto
 from creditd.v1 import entitlements_pb2
 from creditd.v1 import ledger_pb2 as pb
 

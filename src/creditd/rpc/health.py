@@ -37,13 +37,13 @@ class Health(health_pb2_grpc.HealthServicer):
         self._draining = True
         await self._set(_NOT_SERVING)
 
-    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> Any:  # noqa: N802
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> Any:
         """The health of a service; NOT_FOUND for one that is not here."""
         if request.service not in self._services:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"unknown service {request.service!r}")
         return health_pb2.HealthCheckResponse(status=self._status)
 
-    async def Watch(  # noqa: N802
+    async def Watch(
         self,
         request: health_pb2.HealthCheckRequest,
         context: Any,  # noqa: ARG002

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from creditd.engine.engine import Engine
-from creditd.rpc.codec_ledger import entry_to_proto, read_query
 from creditd.rpc.calls import answered, not_served
 from creditd.rpc.checks import Checks, page_token
+from creditd.rpc.codec_ledger import entry_to_proto, read_query
 from creditd.v1 import ledger_pb2 as pb
 from creditd.v1 import ledger_pb2_grpc as pb_grpc
 

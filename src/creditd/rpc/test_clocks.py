@@ -5,9 +5,9 @@ from __future__ import annotations
 from creditd.domain.accounts import TestClock
 from creditd.domain.errors import Unimplemented
 from creditd.engine.engine import Engine
-from creditd.rpc.codec_values import timestamp_to_proto
 from creditd.rpc.calls import answered
 from creditd.rpc.checks import Checks
+from creditd.rpc.codec_values import timestamp_to_proto
 from creditd.v1 import test_clocks_pb2 as pb
 from creditd.v1 import test_clocks_pb2_grpc as pb_grpc
 

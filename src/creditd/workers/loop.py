@@ -34,7 +34,7 @@ class Worker:
             await asyncio.sleep(self._interval_s)
             try:
                 await self._work()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the next round comes whatever it was
                 # Said once per outage, not once per round.
                 if not failed:
                     _log.warning("%s failed; it goes on trying", self._name, exc_info=error)

@@ -15,7 +15,7 @@ _STATUS_HEADER = {code: (b"grpc-status", b"%d" % code.value[0]) for code in grpc
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
-class RpcFailure(Exception):  # noqa: N818 - may be an answer, not an error
+class RpcFailure(Exception):
     """Ends a call with a status and a text that the caller may see."""
 
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
