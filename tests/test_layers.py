@@ -40,7 +40,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
 }
 # grpcio's companions are packages of their own.
 FAMILIES = {"grpc_health": "grpc", "grpc_reflection": "grpc", "grpc_status": "grpc"}
-ENVIRONMENT = ("creditd.config", "creditd.cli.main", "creditd.embedded")
+ENVIRONMENT = ("creditd.config", "creditd.cli.server", "creditd.embedded")
 
 
 def _modules() -> dict[str, str]:
@@ -201,7 +201,7 @@ def test_an_import_by_the_rules_is_fine(module: str, source: str) -> None:
 )
 def test_a_look_at_the_environment_is_found(read: str) -> None:
     assert len(environment_faults("creditd.engine.consume", read)) == 1
-    assert environment_faults("creditd.cli.main", read) == []
+    assert environment_faults("creditd.cli.server", read) == []
 
 
 def test_a_long_function_and_a_long_file_are_found() -> None:
