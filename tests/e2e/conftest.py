@@ -31,6 +31,7 @@ async def run_creditd(*arguments: str) -> tuple[int, str]:
         "-m",
         "creditd",
         *arguments,
+        cwd=ROOT,
         env=environment(COLUMNS="200"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -205,4 +205,6 @@ def _print_ruling(answer: pb.CheckResponse | pb.ConsumeResponse, rows: list[tupl
 
 
 def _print_json(message: Message) -> None:
-    typer.echo(MessageToJson(message, preserving_proto_field_name=True))
+    # False and zero are told too: a script asks for them by name.
+    text = MessageToJson(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    typer.echo(text)

@@ -12,6 +12,7 @@ from creditd.cli import catalog, data, replay, server
 from creditd.cli.client import ExitCode, fail
 from creditd.config import ConfigError
 from creditd.domain.errors import CreditdError
+from creditd.ledger import SchemaError
 
 app = typer.Typer(
     name="creditd",
@@ -52,5 +53,7 @@ def main() -> None:
         app()
     except (ConfigError, ValueError) as error:
         sys.exit(fail(str(error), ExitCode.USAGE).exit_code)
+    except SchemaError as error:
+        sys.exit(fail(f"{error}; `creditd migrate` brings it up to date", ExitCode.REFUSED).exit_code)
     except (CreditdError, OSError) as error:
         sys.exit(fail(str(error), ExitCode.UNAVAILABLE).exit_code)

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from creditd.cli.client import DEFAULT_ADDRESS, Address, AsJson, ExitCode, fail
+from creditd.cli.client import DEFAULT_ADDRESS, Address, AsJson, ExitCode, aio_channel, fail
 from creditd.cli.pairs import credits_text, pairs
 from creditd.cli.trace import Row, Trace, TraceError, read_trace
 from creditd.v1 import entitlements_pb2 as pb
@@ -227,11 +227,13 @@ def command(
     if mode not in modes:
         raise typer.BadParameter(f"expected one of {', '.join(modes)}", param_hint="--mode")
     given = pairs(attributes or (), "--attributes")
+    meters = pairs(columns, "--map")
     try:
-        trace = read_trace(file, pairs(columns, "--map"), time_column=time_column, limit=limit)
+        trace = read_trace(file, meters, time_column=time_column, limit=limit)
     except (TraceError, UnicodeDecodeError) as error:
         raise fail(str(error)) from None
-    identity = json.dumps([trace.digest, account, feature, sorted(given.items()), sorted(columns)])
+    # The mapping is left out: the same trace mapped otherwise is another request under the same key, and refused.
+    identity = json.dumps([trace.digest, account, feature, sorted(given.items())])
     prefix = key_prefix or f"replay-{hashlib.sha256(identity.encode()).hexdigest()[:16]}-"
     plan = Plan(account, feature, given, prefix, modes[mode], concurrency, _speed(speed), retry_for)
     summary = asyncio.run(_run(trace, plan, address, quiet=as_json))
@@ -239,7 +241,8 @@ def command(
         typer.echo(json.dumps(summary.as_dict(), indent=2))
     else:
         _print(summary)
-    raise typer.Exit(ExitCode.UNAVAILABLE if summary.failed else ExitCode.OK)
+    unfinished = summary.failed or summary.interrupted
+    raise typer.Exit(ExitCode.UNAVAILABLE if unfinished else ExitCode.OK)
 
 
 async def _run(trace: Trace, plan: Plan, address: str, *, quiet: bool) -> Summary:
@@ -252,7 +255,7 @@ async def _run(trace: Trace, plan: Plan, address: str, *, quiet: bool) -> Summar
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with aio_channel(address) as channel:
         with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
             task = progress.add_task("", total=len(trace.rows), rate=0.0, p50=0.0, p95=0.0)
             began = time.monotonic()

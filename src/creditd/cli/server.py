@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,7 @@ from creditd.cli.client import (
     ExitCode,
     channel,
     fail,
+    refusal_of,
     showing_errors,
 )
 from creditd.cli.demo_data import install_demo, suggestions
@@ -96,6 +98,7 @@ def dev(
                 transport=transport,
                 test_clocks=True,
                 log_format="text",
+                log_level=None if "CREDITD_LOG_LEVEL" in os.environ else "WARNING",
             )
             logs.configure(settings.log_level, settings.log_format)
             await apply_migrations(servers.dsn)
@@ -113,19 +116,23 @@ async def _serve_dev(
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(service.serve(settings, on_ready=ready.set_result, stop=stop))
     await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)
-    if ready.done():
-        address = ready.result()
-        try:
+    try:
+        if ready.done():
+            address = ready.result()
             if demo:
                 await install_demo(address)
-            console.print(f"creditd serves gRPC on {address} (data in {data_dir}); Ctrl-C stops everything")
+            said = f"creditd serves gRPC on {address} (data in {data_dir}); Ctrl-C stops everything"
+            console.print(said, soft_wrap=True, markup=False)
             if demo:
                 console.print(suggestions(address), soft_wrap=True, markup=False)
-        except grpc.RpcError:
+    except grpc.RpcError as error:
+        # Stopped while the demo was being put in place: no error. Anything else is one.
+        if not stop.is_set():
+            raise fail(f"the demo could not be put in place: {error}", ExitCode.REFUSED) from None
+    finally:
+        if sys.exception() is not None:
             stop.set()
-            await serving
-            raise
-    await serving
+        await serving
 
 
 def migrate() -> None:
@@ -166,7 +173,12 @@ def health(
     """
     with showing_errors(address), channel(address) as open_channel:
         stub: Any = health_pb2_grpc.HealthStub(open_channel)
-        answer = stub.Check(health_pb2.HealthCheckRequest(service=service_name), timeout=5)
+        try:
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=service_name), timeout=5)
+        except grpc.RpcError as error:
+            if refusal_of(error).status is grpc.StatusCode.NOT_FOUND:
+                raise fail(f"no service {service_name!r} is served there", ExitCode.DENIED) from None
+            raise
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     typer.echo(status)
     raise typer.Exit(ExitCode.OK if status == "SERVING" else ExitCode.DENIED)
