@@ -93,7 +93,8 @@ async def burn(
 
     def on_answer(summary: Summary) -> None:
         while todo and summary.answered >= todo[0][0] and all(task.done() for task in breaking):
-            breaking.append(asyncio.ensure_future(todo.pop(0)[1]()))
+            # Bounded, so that what hangs is named in a traceback.
+            breaking.append(asyncio.ensure_future(asyncio.wait_for(todo.pop(0)[1](), 60)))
 
     async with deployment.channel() as channel:
         summary = await replay(
