@@ -26,11 +26,6 @@ class Rounding(StrEnum):
     UNIT_UP = "UNIT_UP"
 
 
-def in_range(amount: int) -> bool:
-    """Whether `amount` can be a balance or counter."""
-    return -AMOUNT_MAX <= amount <= AMOUNT_MAX
-
-
 def divide(numerator: int, denominator: int, rounding: Rounding) -> int:
     """`numerator / denominator` as an integer; both are >= 0, the denominator > 0.
 

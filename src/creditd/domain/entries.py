@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from creditd.domain.catalog import Money
 from creditd.domain.grants import Grant
@@ -136,6 +135,3 @@ TOMBSTONE = "tombstone"
 def tombstone_id(account: str, sequence: int, epoch: str) -> str:
     """The id of the tombstone at a place of an account's ledger: the same whoever lays it, in one epoch."""
     return f"tombstone:{account}:{sequence}:{epoch}"
-
-
-JsonDict = dict[str, Any]

@@ -24,8 +24,8 @@ from creditd.domain.decide import Charge, OverageRoom
 from creditd.domain.periods import MS_MAX, Span, anchored_window
 from creditd.domain.rates import RateTable
 
-_MONTH = Period(Unit.MONTH)
-"""Overage is capped and reported per month of the subscription, until plans carry a billing period of their own."""
+BILLING_PERIOD = Period(Unit.MONTH)
+"""A subscription's period, by which overage is capped and reported, until plans carry one of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class OverageRule:
         """The overage counter at `now`, or None when overage is not allowed."""
         if not self.allowed:
             return None
-        span = anchored_window(self.anchor, _MONTH, now)
+        span = anchored_window(self.anchor, BILLING_PERIOD, now)
         return OverageRoom(f"o:{self.credit}", span.start, span.end, self.cap)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
 
 from creditd.domain.accounts import Account, Subscription, SubscriptionStatus
 from creditd.domain.amounts import AMOUNT_MAX
-from creditd.domain.catalog import Allowance, Period, Plan, Unit
+from creditd.domain.catalog import Allowance, Plan
 from creditd.domain.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -18,6 +17,7 @@ from creditd.domain.errors import (
 )
 from creditd.domain.grants import Category, Grant, default_priority
 from creditd.domain.periods import add_periods, anchored_window
+from creditd.domain.policy import BILLING_PERIOD
 from creditd.domain.roll import give
 from creditd.domain.state import AccountState, balance
 from creditd.engine.balances import credit_balances
@@ -28,9 +28,6 @@ from creditd.engine.load import Loader
 from creditd.engine.policies import Policies
 from creditd.ledger.store import Ledger
 from creditd.ledger.transaction import AccountTransaction
-
-_MONTH: Final = Period(Unit.MONTH)
-"""The period that a subscription reports, until plans carry a billing period of their own."""
 
 
 class _Preview(Exception):
@@ -130,7 +127,7 @@ class AccountsControl:
                 await tx.insert_grant(grant, fingerprint("allowance", grant.id))
                 await tx.append(*give(tx.state, grant, now, self.new_id))
             await tx.put_account(_next(tx.account))
-        span = anchored_window(after.anchor, _MONTH, now)
+        span = anchored_window(after.anchor, BILLING_PERIOD, now)
         index, _until = await self.catalogs.in_force(now)
         segment = await self.loader.segment(tx, now)
         result = SubscriptionResult(

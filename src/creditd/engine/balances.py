@@ -7,13 +7,10 @@ from dataclasses import dataclass, field
 
 from creditd.domain.accounts import Account
 from creditd.domain.errors import NotFound, Unavailable
-from creditd.domain.fold import fold_all
 from creditd.domain.grants import Grant, burn_key
-from creditd.domain.roll import due
-from creditd.domain.state import Balances, Segment, open_segment
+from creditd.domain.state import Balances, Segment
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.control_types import BalanceView, CreditBalance, GrantBalance
-from creditd.engine.ids import NewId
 from creditd.engine.load import Loader
 from creditd.engine.policies import Policies
 from creditd.hot.connection import HotUnavailable
@@ -33,7 +30,6 @@ class BalanceReader:
     policies: Policies
     catalogs: Catalogs
     loader: Loader
-    new_id: NewId
     _grants: dict[str, dict[str, Grant]] = field(default_factory=dict)
 
     async def get(self, account_id: str, credit: str) -> BalanceView:
@@ -67,8 +63,7 @@ class BalanceReader:
         account = await self.policies.account(account_id)
         now = await self.policies.now(account)
         index, _until = await self.catalogs.in_force(now)
-        state = await self.ledger.read(account_id)
-        state = fold_all(state, due(state, now, self.new_id))
+        state, _segment = await self.loader.peek(account, now)
         definitions = [
             grant
             for grant in await self.ledger.list_grants(account_id)
@@ -101,10 +96,8 @@ class BalanceReader:
                     return state.segment
                 await self.loader.load(account.id)
         except HotUnavailable:
-            state_read = await self.ledger.read(account.id)
-            rolled = fold_all(state_read, due(state_read, now, self.new_id))
-            index, _until = await self.catalogs.in_force(now)
-            return open_segment(rolled, now=now, policy_version=account.policy_version, orders=index.orders)
+            _state, segment = await self.loader.peek(account, now)
+            return segment
         raise Unavailable("the account changes faster than it can be read; try again", reason="CONTENTION")
 
     async def _definitions(self, account_id: str, ids: list[str]) -> dict[str, Grant]:

@@ -46,7 +46,7 @@ def unit_id_of(unit: Unit) -> str:
 class Committer:
     """Brings decided units into the ledger, one flight at a time.
 
-    `on_landed` is told of each entry that has landed; `landed` and `flights` count.
+    `on_landed` is told of each entry that has landed; `landed` counts them.
     """
 
     def __init__(self, append: Append, hot: HotStore, *, flight_max: int) -> None:
@@ -61,7 +61,6 @@ class Committer:
         self._side_tasks: set[asyncio.Task[None]] = set()
         self.on_landed: Callable[[Entry], None] = _ignore
         self.landed = 0
-        self.flights = 0
 
     def start(self) -> None:
         """Begin flying; needs a running loop."""
@@ -144,7 +143,6 @@ class Committer:
                 await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1
             else:
-                self.flights += 1
                 return outcomes
 
     def _settle(self, flight: list[_Pending], outcomes: Sequence[Outcome]) -> None:

@@ -12,9 +12,6 @@ from creditd.domain.decide import Decision, Drawn, Operation, decide
 from creditd.domain.decide import Outcome as Verdict
 from creditd.domain.entries import Entry
 from creditd.domain.errors import CreditdError, IdempotencyKeyReused, InvalidArgument, OutOfRange, Unavailable
-from creditd.domain.fold import fold_all
-from creditd.domain.roll import due
-from creditd.domain.state import open_segment
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.commit import Committer
 from creditd.engine.heads import Head, entry_of, ruling_of
@@ -39,7 +36,7 @@ from creditd.hot.answers import (
 )
 from creditd.hot.connection import HotUnavailable
 from creditd.hot.store import HotStore, Item
-from creditd.ledger.append import Duplicate, Landed, Outcome, Refused, Unit
+from creditd.ledger.append import Duplicate, Fenced, Landed, Outcome, Refused, Unit
 from creditd.ledger.store import Ledger
 
 ATTEMPTS_MAX: Final = 30
@@ -95,7 +92,7 @@ class Decisions:
             try:
                 answer = await self.hot.check(use.account, operation, self.catalogs.revision)
             except HotUnavailable:
-                return await self._check_on_ledger(use, account, operation, prepared)
+                return await self._check_on_ledger(account, operation, prepared)
             if isinstance(answer, Denied):
                 return ruling_of_drawn(prepared, answer.drawn[0], for_check=True)
             late_at = await self._make_ready(account.id, answer, late_at)
@@ -141,7 +138,7 @@ class Decisions:
                 return await self._replay_from_ledger(attempt) or [denial]
         if not attempt.unknown:
             attempt.unit_id = self.new_id()
-        heads = self._heads(attempt, prepared)
+        heads = self._heads(attempt, prepared, attempt.unit_id)
         operation = Operation(now, account.policy_version, tuple(item.draw for item in prepared))
         try:
             return await self._decide(attempt, account.id, operation, prepared, heads)
@@ -176,10 +173,10 @@ class Decisions:
         )
         attempt.unknown = False
         if isinstance(answer, Decided):
-            return await self._landed(attempt, units[0], landing[0], replayed=False)
+            return await self._landed(attempt, units[0], landing[0])
         if isinstance(answer, Again):
             unit = unit_of(decode_outbox(attempt.unit_id, answer.outbox))
-            return await self._landed(attempt, unit, self.committer.submit(unit), replayed=False)
+            return await self._landed(attempt, unit, self.committer.submit(unit))
         if isinstance(answer, Replayed):
             return await self._replayed(attempt, answer)
         if isinstance(answer, Reused):
@@ -198,22 +195,14 @@ class Decisions:
             return replay
         return [_denial(prepared, drawn)]
 
-    async def _landed(
-        self, attempt: _Attempt, unit: Unit, landing: asyncio.Future[Outcome], *, replayed: bool
-    ) -> list[Ruling]:
+    async def _landed(self, attempt: _Attempt, unit: Unit, landing: asyncio.Future[Outcome]) -> list[Ruling]:
         outcome = await asyncio.shield(landing)
-        if isinstance(outcome, Landed):
-            return [ruling_of(entry, replayed=replayed) for entry in unit.entries]
-        if isinstance(outcome, Duplicate):
-            return _first_answers(attempt, outcome.entries)
         if isinstance(outcome, Refused):
             raise InvalidArgument(f"the ledger can't store the request: {outcome.problem}")
-        return await self._fenced(attempt, unit)
-
-    async def _fenced(self, attempt: _Attempt, unit: Unit) -> list[Ruling]:
-        """Turned away for good only once the epoch is raised: until then a reaper elsewhere could still land it."""
-        await self.loader.load(unit.account)
-        outcome = (await self.ledger.append([unit]))[0]
+        if isinstance(outcome, Fenced):
+            # For good only once the epoch is raised: until then a reaper elsewhere could still land it.
+            await self.loader.load(unit.account)
+            outcome = (await self.ledger.append([unit]))[0]
         if isinstance(outcome, Landed):
             return [ruling_of(entry, replayed=False) for entry in unit.entries]
         if isinstance(outcome, Duplicate):
@@ -275,24 +264,14 @@ class Decisions:
             if decision.outcome is Verdict.DENIED:
                 return [_denial(prepared, decision.drawn)]
             _must_be_decided(decision)
-            first = tx.state.sequence + 1
-            fresh = self._heads(replace_unit(attempt, self.new_id()), prepared)
-            entries = [
-                entry_of(head, decision.at, first + offset, drawn)
-                for offset, (head, drawn) in enumerate(zip(fresh, decision.drawn, strict=True))
-            ]
+            # Other ids than what the hot store may have decided: the two must not be taken for each other.
+            fresh = self._heads(attempt, prepared, self.new_id())
+            entries = _entries(fresh, decision.at, tx.state.sequence + 1, decision.drawn)
             await tx.append(*entries)
         return [ruling_of(entry, replayed=False) for entry in entries]
 
-    async def _check_on_ledger(
-        self, use: Use, account: Account, operation: Operation, prepared: Prepared
-    ) -> Ruling:
-        state = await self.ledger.read(use.account)
-        state = fold_all(state, due(state, operation.now, self.new_id))
-        index, _until = await self.catalogs.in_force(operation.now)
-        segment = open_segment(
-            state, now=operation.now, policy_version=account.policy_version, orders=index.orders
-        )
+    async def _check_on_ledger(self, account: Account, operation: Operation, prepared: Prepared) -> Ruling:
+        _state, segment = await self.loader.peek(account, operation.now)
         decision = decide(segment, operation)
         if decision.outcome not in {Verdict.DECIDED, Verdict.DENIED}:
             _must_be_decided(decision)
@@ -332,9 +311,9 @@ class Decisions:
             await self.loader.load(account_id)
         return late_at
 
-    def _heads(self, attempt: _Attempt, prepared: list[Prepared]) -> list[Head]:
+    def _heads(self, attempt: _Attempt, prepared: list[Prepared], unit_id: str) -> list[Head]:
         """A unit goes by the id of its first entry."""
-        ids = [attempt.unit_id, *(self.new_id() for _ in prepared[1:])]
+        ids = [unit_id, *(self.new_id() for _ in prepared[1:])]
         return [
             Head(
                 id=entry_id,
@@ -361,26 +340,23 @@ def _denial(prepared: list[Prepared], drawn: tuple[Drawn, ...]) -> Ruling:
     return replace(ruling_of_drawn(prepared[index], drawn[index], for_check=False), index=index)
 
 
-def replace_unit(attempt: _Attempt, unit_id: str) -> _Attempt:
-    """The attempt under another unit id: what the hot store may have decided must not share ids with what follows."""
-    return replace(attempt, unit_id=unit_id)
-
-
 def unit_of(outbox: OutboxUnit) -> Unit:
     """The ledger unit of a unit that lies in the outbox."""
-    entries = tuple(
-        entry_of(Head.unpack(head), outbox.at, outbox.first + offset, drawn)
-        for offset, (head, drawn) in enumerate(zip(outbox.heads, outbox.drawn, strict=True))
-    )
+    heads = [Head.unpack(head) for head in outbox.heads]
+    entries = _entries(heads, outbox.at, outbox.first, outbox.drawn)
     return Unit(entries[0].account, outbox.epoch, outbox.depends, entries)
 
 
 def _unit(heads: list[Head], decided: Decided) -> Unit:
-    entries = tuple(
-        entry_of(head, decided.at, decided.first + offset, drawn)
-        for offset, (head, drawn) in enumerate(zip(heads, decided.drawn, strict=True))
-    )
+    entries = _entries(heads, decided.at, decided.first, decided.drawn)
     return Unit(entries[0].account, decided.epoch, decided.depends, entries)
+
+
+def _entries(heads: list[Head], at: int, first: int, drawn: tuple[Drawn, ...]) -> tuple[Entry, ...]:
+    return tuple(
+        entry_of(head, at, first + offset, result)
+        for offset, (head, result) in enumerate(zip(heads, drawn, strict=True))
+    )
 
 
 def _entry_of_record(record: Record) -> Entry:

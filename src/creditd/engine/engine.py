@@ -86,7 +86,7 @@ class Engine:
         self.catalog_control = CatalogControl(ledger, hot, self.catalogs, wall_ms)
         self._accounts = AccountsControl(ledger, self.policies, self.catalogs, self.loader, new_id)
         self._grants = GrantsControl(self.catalogs, self.loader, new_id)
-        self._balances = BalanceReader(ledger, hot, self.policies, self.catalogs, self.loader, new_id)
+        self._balances = BalanceReader(ledger, hot, self.policies, self.catalogs, self.loader)
         self._verifier = Verifier(ledger, hot, self.policies, self.catalogs, self.loader)
 
     async def start(self) -> None:

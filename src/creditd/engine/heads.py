@@ -6,6 +6,7 @@ another one began.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,7 +106,7 @@ def entry_of(head: Head, at: int, sequence: int, drawn: Drawn) -> Entry:
         room = draw.overage
         counters.append(CounterChange(room.key, room.start, room.end, drawn.from_overage))
     balances = drawn.balances or Balances()
-    limit = limit_of(draw, drawn)
+    limit = limit_of(draw, drawn.used)
     return Entry(
         id=head.id,
         account=head.account,
@@ -187,13 +188,13 @@ def ruling_of(entry: Entry, *, replayed: bool) -> Ruling:
     )
 
 
-def limit_of(draw: Draw, drawn: Drawn) -> LimitStatus | None:
-    """The tightest limit that a draw touched: the least remaining; unlimited only when all are."""
+def limit_of(draw: Draw, used: Iterable[int]) -> LimitStatus | None:
+    """The tightest limit of a draw, its counters being at `used`: the least remaining; unlimited only when all are."""
     best: LimitStatus | None = None
-    for charge, used in zip(draw.charges, drawn.used, strict=True):
+    for charge, count in zip(draw.charges, used, strict=True):
         if charge.micros:
             continue
-        status = LimitStatus(charge.cap, used, charge.end)
+        status = LimitStatus(charge.cap, count, charge.end)
         if best is None or (charge.cap >= 0 and (best.limit < 0 or status.remaining < best.remaining)):
             best = status
     return best
@@ -215,7 +216,7 @@ def reason_of(feature_type: FeatureType, draw: Draw, drawn: Drawn) -> str:
         if charge.delta > 0
     ):
         return "PARTIALLY_COVERED"
-    limit = limit_of(draw, drawn)
+    limit = limit_of(draw, drawn.used)
     if limit is None:
         return "RECORDED"
     if limit.limit < 0:

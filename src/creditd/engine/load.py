@@ -11,8 +11,10 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from creditd.domain.accounts import Account
+from creditd.domain.fold import fold_all
 from creditd.domain.roll import due
-from creditd.domain.state import Segment, open_segment
+from creditd.domain.state import AccountState, Segment, open_segment
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.ids import NewId
 from creditd.engine.policies import Policies
@@ -80,5 +82,14 @@ class Loader:
 
     async def segment(self, tx: AccountTransaction, now: int) -> Segment:
         """The segment that begins at `now` in the transaction's state."""
+        return await self._open(tx.state, tx.account, now)
+
+    async def peek(self, account: Account, now: int) -> tuple[AccountState, Segment]:
+        """The account at `now` as the ledger has it, with what is due but not written; changes nothing."""
+        state = await self._ledger.read(account.id)
+        state = fold_all(state, due(state, now, self._new_id))
+        return state, await self._open(state, account, now)
+
+    async def _open(self, state: AccountState, account: Account, now: int) -> Segment:
         index, _until = await self._catalogs.in_force(now)
-        return open_segment(tx.state, now=now, policy_version=tx.account.policy_version, orders=index.orders)
+        return open_segment(state, now=now, policy_version=account.policy_version, orders=index.orders)

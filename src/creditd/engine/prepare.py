@@ -12,7 +12,7 @@ from creditd.domain.policy import FeaturePolicy, Policy
 from creditd.domain.rates import DEFAULT_METER
 from creditd.domain.state import Balances
 from creditd.engine.heads import limit_of, reason_of
-from creditd.engine.requests import LimitStatus, Ruling, Step, Use
+from creditd.engine.requests import Ruling, Step, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def ruling_of_drawn(prepared: Prepared, drawn: Drawn, *, for_check: bool) -> Rul
         shortfall=drawn.shortfall,
         balances=_balances_now(drawn),
         overage_used=drawn.overage_used - drawn.from_overage,
-        limit=_limit_now(draw, drawn),
+        limit=limit_of(draw, _used_before(drawn)),
         value=policy.value if policy.feature.type is FeatureType.CONFIG else None,
         affordable=affordable(prepared, drawn) if for_check else 0,
         catalog_version=prepared.catalog_version,
@@ -154,17 +154,9 @@ def _balances_now(drawn: Drawn) -> Balances | None:
     return replace(after, available=available, debt=after.debt - drawn.debt)
 
 
-def _limit_now(draw: Draw, drawn: Drawn) -> LimitStatus | None:
-    """The tightest limit before this request: a Check counts nothing."""
-    after = limit_of(draw, drawn)
-    if after is None:
-        return None
-    applied = {
-        (charge.end, used): delta
-        for charge, used, delta in zip(draw.charges, drawn.used, drawn.applied, strict=True)
-        if not charge.micros
-    }
-    return LimitStatus(after.limit, after.used - applied[(after.resets_at, after.used)], after.resets_at)
+def _used_before(drawn: Drawn) -> list[int]:
+    """The draw's counters before this request: a Check counts nothing."""
+    return [used - applied for used, applied in zip(drawn.used, drawn.applied, strict=True)]
 
 
 def _why(prepared: Prepared, drawn: Drawn) -> str:
@@ -193,9 +185,9 @@ def affordable(prepared: Prepared, drawn: Drawn) -> int:
     """How many units of the default meter would be allowed now; 9e15 stands for no bound."""
     draw, policy = prepared.draw, prepared.policy
     units = AMOUNT_MAX
-    for charge, used, applied in zip(draw.charges, drawn.used, drawn.applied, strict=True):
+    for charge, used in zip(draw.charges, _used_before(drawn), strict=True):
         if charge.cap >= 0 and not charge.soft and not charge.micros:
-            units = min(units, max(0, charge.cap - (used - applied)))
+            units = min(units, max(0, charge.cap - used))
     if policy.feature.type is FeatureType.CREDIT:
         if policy.feature.external_rate:
             return 0
@@ -215,9 +207,9 @@ def explain(prepared: Prepared, drawn: Drawn) -> tuple[Step, ...]:
             rate = policy.rates.find(prepared.usage, prepared.use.attributes)
         match = "external" if rate is None else ", ".join(f"{k}={v}" for k, v in rate.match.items()) or "any"
         steps.append(Step("rate", draw.feature, f"catalog {prepared.catalog_version}: {match}", draw.amount))
-    for charge, used, applied in zip(draw.charges, drawn.used, drawn.applied, strict=True):
+    for charge, used in zip(draw.charges, _used_before(drawn), strict=True):
         cap = "unlimited" if charge.cap < 0 else str(charge.cap)
-        steps.append(Step("limit", charge.key, f"{used - applied} of {cap} used before"))
+        steps.append(Step("limit", charge.key, f"{used} of {cap} used before"))
     steps += [Step("grant", grant_id, "pays", amount) for grant_id, amount in drawn.allocations]
     if drawn.from_overage:
         steps.append(Step("overage", draw.credit, "beyond the grants", drawn.from_overage))

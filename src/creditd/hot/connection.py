@@ -117,16 +117,7 @@ class Connection(asyncio.Protocol):
     def call(self, *command: str | bytes | int) -> asyncio.Future[Reply]:
         """Send a command; the future has its reply. Error replies are raised."""
         future: asyncio.Future[Reply] = self._loop.create_future()
-
-        def settle(reply: Reply) -> None:
-            if future.done():
-                return
-            if isinstance(reply, Exception):
-                future.set_exception(reply)
-            else:
-                future.set_result(reply)
-
-        self.send(settle, *command)
+        self.send(into(future), *command)
         return future
 
     def close(self, why: str = "closed") -> None:
@@ -175,6 +166,20 @@ class Connection(asyncio.Protocol):
             self.close(f"the hot store did not answer in {self._timeout_s} s")
             return
         self._watchdog = self._loop.call_later(self._timeout_s / 4, self._watch)
+
+
+def into(future: asyncio.Future[Reply]) -> OnReply:
+    """Settles a future with a reply, unless the one who waited is gone."""
+
+    def settle(reply: Reply) -> None:
+        if future.done():
+            return
+        if isinstance(reply, Exception):
+            future.set_exception(reply)
+        else:
+            future.set_result(reply)
+
+    return settle
 
 
 async def open_connection(address: Address, timeout_s: float) -> Connection:

@@ -17,7 +17,7 @@ from creditd.domain.state import Segment
 from creditd.hot import scripts
 from creditd.hot.answers import Answer, Decided, OutboxUnit, decode_answer, decode_outbox
 from creditd.hot.codec import HotState, decode_state, encode_operation, encode_segment, pack
-from creditd.hot.connection import Address, Connection, HotUnavailable, OnReply, Reply, open_connection
+from creditd.hot.connection import Address, Connection, HotUnavailable, OnReply, Reply, into, open_connection
 from creditd.hot.keys import BUCKETS, bucket_of, outbox_key, record_key, revision_key, state_key
 from creditd.hot.scripts import Script
 
@@ -157,9 +157,7 @@ class HotStore:
     async def read(self, account: str) -> HotState | None:
         """The hot state of an account; None when it is cold, or of another run of the server."""
         connection = await self._connected()
-        flat = await connection.call("HGETALL", state_key(account))
-        fields = dict(flat) if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
-        state = decode_state(fields)
+        state = decode_state(dict(_pairs(await connection.call("HGETALL", state_key(account)))))
         return state if state is not None and state.run_id == connection.run_id else None
 
     async def clear(self, bucket: int, unit_ids: Sequence[str]) -> None:
@@ -177,8 +175,7 @@ class HotStore:
     async def outbox(self, bucket: int) -> list[OutboxUnit]:
         """The units in a bucket's outbox."""
         connection = await self._connected()
-        flat = await connection.call("HGETALL", outbox_key(bucket))
-        pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
+        pairs = _pairs(await connection.call("HGETALL", outbox_key(bucket)))
         return [decode_outbox(unit_id.decode(), value) for unit_id, value in pairs]
 
     async def raise_revision(self, revision: int) -> None:
@@ -212,15 +209,7 @@ class HotStore:
     async def _script(self, script: Script, keys: Sequence[str], *arguments: str | bytes | int) -> Any:
         connection = await self._connected()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def settle(reply: Reply) -> None:
-            if not future.done():
-                if isinstance(reply, Exception):
-                    future.set_exception(reply)
-                else:
-                    future.set_result(reply)
-
-        self._run(connection, settle, script, keys, *arguments)
+        self._run(connection, into(future), script, keys, *arguments)
         return await future
 
     def _run(
@@ -254,20 +243,21 @@ class HotStore:
         connection.send(settle, "EVALSHA", script.digest, len(keys), *keys, *arguments)
 
 
+def _pairs(flat: list[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    """HGETALL's reply: field, value, field, value."""
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
 def _answer_into(
     future: asyncio.Future[Answer], on_decided: Callable[[Decided], None] | None = None
 ) -> OnReply:
     def settle(reply: Reply) -> None:
-        if isinstance(reply, Exception):
-            if not future.done():
-                future.set_exception(reply)
-            return
-        answer = decode_answer(reply)
+        answer = reply if isinstance(reply, Exception) else decode_answer(reply)
         if on_decided is not None and isinstance(answer, Decided):
             on_decided(answer)
-        if not future.done():
-            future.set_result(answer)
+        give(answer)
 
+    give = into(future)
     return settle
 
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from creditd.domain.amounts import AMOUNT_MAX
-from creditd.domain.errors import InvalidArgument, Violation
+from creditd.domain.errors import InvalidArgument
+from creditd.rpc.codec_values import Faults
 
 ID_BYTES_MAX: Final = 255
 TEXT_BYTES_MAX: Final = 1024
@@ -22,17 +23,8 @@ SECONDS_MAX: Final = 253_402_300_799
 """9999-12-31T23:59:59Z."""
 
 
-class Checks:
+class Checks(Faults):
     """Collects violations; `done` raises them."""
-
-    __slots__ = ("violations",)
-
-    def __init__(self) -> None:
-        self.violations: list[Violation] = []
-
-    def add(self, path: str, problem: str) -> None:
-        """Note a fault."""
-        self.violations.append(Violation(path, problem))
 
     def done(self) -> None:
         """Raise InvalidArgument when there were faults."""

@@ -9,7 +9,7 @@ from creditd.domain.errors import Unimplemented
 from creditd.domain.grants import Category, Grant
 from creditd.engine.control_types import GrantDraft, SubscriptionChange
 from creditd.rpc.checks import MAP_MAX, TEXT_BYTES_MAX, Checks
-from creditd.rpc.codec_values import Faults, money_to_proto, period_to_proto, read_money, timestamp_to_proto
+from creditd.rpc.codec_values import money_to_proto, period_to_proto, read_money, timestamp_to_proto
 from creditd.v1 import accounts_pb2 as pb
 from creditd.v1 import catalog_pb2, grants_pb2
 
@@ -162,9 +162,7 @@ def read_grant(request: pb.CreateGrantRequest, checks: Checks) -> GrantDraft:
 def _price(grant: grants_pb2.Grant, checks: Checks) -> Money | None:
     if not grant.HasField("price"):
         return None
-    faults = Faults()
-    price = read_money(grant.price, "grant.price", faults)
-    checks.violations += faults.violations
+    price = read_money(grant.price, "grant.price", checks)
     if not (len(price.currency) == 3 and price.currency.isascii() and price.currency.isalpha()) or (
         not price.currency.isupper()
     ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from creditd.domain.entries import Entry, Kind
 from creditd.engine.control_types import EntryQuery
 from creditd.rpc.checks import MAP_MAX, Checks
@@ -35,17 +37,7 @@ def read_query(request: pb.ListEntriesRequest, checks: Checks) -> EntryQuery:
     )
     checks.done()
     kinds = tuple(Kind(_KINDS.Name(kind).removeprefix("KIND_")) for kind in request.kinds)
-    return EntryQuery(
-        query.account,
-        query.since,
-        query.until,
-        kinds,
-        query.feature,
-        query.subject,
-        query.credit,
-        query.before,
-        query.limit,
-    )
+    return replace(query, kinds=kinds)
 
 
 def entry_to_proto(entry: Entry) -> pb.Entry:

@@ -6,17 +6,14 @@ with the violations of a malformed request, and RetryInfo where waiting helps.
 
 from __future__ import annotations
 
-import functools
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
-from grpc import aio
 
 from creditd.domain.errors import (
     AlreadyExists,
@@ -57,8 +54,6 @@ _HEADERS_MAX: Final = 6_500
 _MESSAGE_BYTES_MAX: Final = 500
 _METADATA_CHARACTERS_MAX: Final = 300
 
-_T = TypeVar("_T")
-
 
 class InternalError(CreditdError):
     """What nobody foresaw. Its text is for the log alone; the caller gets the id to look it up by."""
@@ -70,23 +65,6 @@ class DeadlineExceeded(CreditdError):
     """The time for the call is over, which says nothing about what became of it."""
 
     reason = "DEADLINE_EXCEEDED"
-
-
-def answering(
-    method: Callable[[Any, Any, Any], Awaitable[_T]],
-) -> Callable[[Any, Any, Any], Awaitable[_T]]:
-    """Makes a servicer's async method end in a proper status, whatever it raises."""
-
-    @functools.wraps(method)
-    async def answer(self: Any, request: Any, context: Any) -> _T:
-        try:
-            return await method(self, request, context)
-        except aio.AbortError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the last resort: nothing may become UNKNOWN
-            await abort(context, error, method.__qualname__)
-
-    return answer
 
 
 async def abort(context: Any, error: Exception, where: str = "") -> NoReturn:
