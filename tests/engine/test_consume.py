@@ -373,3 +373,28 @@ async def test_decisions_go_on_from_the_ledger_when_the_hot_store_is_away(world,
     assert checked.affordable == 80
     after = await engine.consume(Use("acme", "chat", quantity=5))
     assert after.balances.available == 75 * CREDIT
+
+
+async def test_with_the_hot_store_away_a_replica_prices_by_the_newest_catalog(world, engine, valkey_server):
+    """The script, which turns away a replica that is behind, is not asked on this path."""
+    from dataclasses import replace
+
+    from tests.engine.conftest import CATALOG
+
+    from creditd.domain.catalog import MeterPrice, Rate
+
+    await world.account()
+    other = await world.replica()
+    assert (await other.check(Use("acme", "chat"))).charged == CREDIT
+    chat = replace(CATALOG.features[0], rates=(Rate((MeterPrice("tokens", 3 * CREDIT),)),))
+    changed = replace(CATALOG, features=(chat, *CATALOG.features[1:]))
+    await valkey_server.stop()
+    try:
+        await engine.apply_catalog(
+            changed, dry_run=False, effective_at=None, expected_version=None, note="dearer"
+        )
+        burned = await other.consume(Use("acme", "chat", idempotency_key="k"))
+    finally:
+        await valkey_server.start()
+
+    assert (burned.charged, burned.catalog_version) == (3 * CREDIT, 2)

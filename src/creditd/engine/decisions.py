@@ -254,6 +254,8 @@ class Decisions:
             found = [entry for head in keyed if (entry := await tx.find_key(head.idempotency_key))]
             if found:
                 return _first_answers(attempt, found)
+            # Nobody else tells this replica that it is behind: the script that does so is not asked.
+            await self.catalogs.refresh()
             policy = await self.policies.resolve(tx.account, now)
             prepared = [prepare(use, policy, now) for use in attempt.uses]
             for index, item in enumerate(prepared):
