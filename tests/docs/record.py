@@ -25,7 +25,7 @@ async def record(page: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with dev(Path(folder) / "data") as server:
             shell = Shell(Path(folder) / "page", server.address, {"creditd": creditd(), "grpcurl": grpcurl})
-            ran = await run_page(shell, steps(text))
+            ran = [each async for each in run_page(shell, steps(text))]
             await server.stop(signal.SIGTERM)
     page.write_text(with_output(text, ran))
     for each in ran:

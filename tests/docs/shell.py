@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -94,38 +95,39 @@ class Shell:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What became of one command: what it printed, and what is wrong with that; "" when nothing is."""
+    """What became of one command: what it printed, and what is wrong with it; "" when nothing is.
+
+    After a wrong exit code (`failed`) the commands that follow tell nothing.
+    """
 
     step: Step
     printed: str
     fault: str
+    failed: bool = False
 
 
-async def run_page(shell: Shell, page: list[Step]) -> list[Ran]:
-    """Run a page's commands in order, to the first whose exit code is wrong; those of `not_run` are left out."""
-    ids, ran = Ids(), []
+async def run_page(shell: Shell, page: list[Step]) -> AsyncIterator[Ran]:
+    """Run a page's commands in order; those of `not_run` are left out."""
+    ids = Ids()
     for place, step in enumerate(page):
-        command = step.command
-        reason = reason_not_run(command)
+        reason = reason_not_run(step.command)
         if reason and not reason.startswith(RUN):
             continue
-        if reason:
-            command = reason.removeprefix(RUN)
-        printed = await shell.run(ids.in_run(command))
-        # The page shows the code itself: it is compared there.
+        printed = await shell.run(reason.removeprefix(RUN) or ids.in_run(step.command))
+        # Where the page shows the code itself, it is compared there.
         shown = place + 1 < len(page) and page[place + 1].command == SHOW_CODE
         expected = shell.last if shown or step.command == SHOW_CODE else expected_code(step)
         if shell.last != expected:
-            ran.append(Ran(step, printed, f"the exit code is {shell.last}, not {expected}:\n{printed}"))
-            return ran
-        fault = difference(step.printed, printed, ids) if step.printed.strip() and not reason else ""
-        ran.append(Ran(step, printed, fault))
-    return ran
+            fault = f"the exit code is {shell.last}, not {expected}:\n{printed}"
+            yield Ran(step, printed, fault, failed=True)
+        else:
+            compared = step.printed.strip() and not reason
+            yield Ran(step, printed, difference(step.printed, printed, ids) if compared else "")
 
 
 def expected_code(step: Step) -> int:
     """0, or what grpcurl exits with after the status that the page shows."""
-    status = re.match(r"ERROR:\n  Code: (\w+)\n", step.printed)
+    status = re.search(r"^ERROR:\n  Code: (\w+)\n", step.printed, re.MULTILINE)
     if status is None:
         return 0
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", status[1]).upper()

@@ -20,8 +20,12 @@ async def test_the_commands_of_a_page_do_what_it_shows(page: Path, make_shell: M
     if all(reason_not_run(step.command) for step in wanted):
         pytest.skip("every command of the page is run elsewhere, as tests/docs/not_run.py says")
     shell = await make_shell(wanted)
-    ran = await run_page(shell, wanted)
-    faults = [f"{page_name(page)}:{it.step.line}: $ {it.step.command}\n{it.fault}" for it in ran if it.fault]
+    faults = []
+    async for ran in run_page(shell, wanted):
+        if ran.fault:
+            faults.append(f"{page_name(page)}:{ran.step.line}: $ {ran.step.command}\n{ran.fault}")
+        if ran.failed:
+            break
     assert not faults, "\n\n".join(faults)
 
 
