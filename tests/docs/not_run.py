@@ -10,9 +10,9 @@ import re
 from typing import Final
 
 _SERVER = "the page's own `creditd dev --demo` is this very command, on a port and folder of the test's own"
-_TOOLCHAIN = "needs a package registry; the tests of that language's client build and run it"
-_ENGINE = "needs a container engine; tests/deploy runs the same steps without one"
-_CLUSTER = "needs a cluster; tests/deploy checks what it would apply"
+_TOOLCHAIN = "needs a package registry; the tests of that language's client build it and run it"
+_ENGINE = "needs a container engine; the tests of the image run the same steps without one"
+_CLUSTER = "needs a cluster; the tests of the chart check what it would apply"
 
 ROWS: Final = tuple(
     (re.compile(pattern), reason)
@@ -37,7 +37,10 @@ ROWS: Final = tuple(
             r"(CREDITD_\w+=\S+ )*(\.venv/bin/)?creditd serve( [^;&]*)?",
             "does not end; tests/e2e runs it on real stores",
         ),
-        (r"(pip|pip3|python -m pip|uv pip|uv tool|pipx) install [^;&]*", "the tests of the package install it"),
+        (
+            r"(pip|pip3|python -m pip|uv pip|uv tool|pipx) install [^;&]*",
+            "the tests of the package install it",
+        ),
         (r"python3? -m venv \S+", "the tests of the package make one"),
         (r"(docker|podman) [^;&]*", _ENGINE),
         (r"(kubectl|helm) [^;&]*", _CLUSTER),

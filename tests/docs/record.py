@@ -1,7 +1,7 @@
 """Writes into a page what its commands print now: `python -m tests.docs.record docs/grpcurl.md`.
 
 Only what differs is written, and where a command has no output on the page, none comes in: put a line with `?` there to
-get it. Read the difference before you commit it.
+get it. Lines of `...` are lost where it writes. Read the difference before you commit it.
 """
 
 from __future__ import annotations
