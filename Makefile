@@ -14,9 +14,9 @@ setup: $(STAMP) ## create .venv with the locked dependencies and creditd itself
 
 # Hash-checked, exactly as locked; nothing but Python and make is needed before.
 $(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "$(PYTHON) is not Python 3.11 or later; name one that is: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@echo "setting up .venv with the locked dependencies: about half a minute, only now"
+	@echo "setting up .venv with the locked dependencies: half a minute or so, once"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
