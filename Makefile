@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint proto proto-check docs docs-check lock bench clean
+.PHONY: help setup run test lint proto proto-check docs docs-check clients clients-check test-clients lock bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv with the locked dependencies and creditd itself
 
@@ -46,6 +46,16 @@ docs: setup ## regenerate docs/api.md from the protos and docs/configuration.md 
 
 docs-check: setup ## fail when a generated page is stale
 	$(BIN)/python scripts/generate_docs.py --check
+
+# LANGUAGES='go python' names some of them; all by default.
+clients: setup ## regenerate the clients of every language from protos/
+	$(BIN)/python scripts/clients.py generate $(LANGUAGES)
+
+clients-check: setup ## fail when a client's committed code is stale
+	$(BIN)/python scripts/clients.py check $(LANGUAGES)
+
+test-clients: setup ## the examples of every language against `creditd dev` on both transports
+	$(BIN)/python scripts/clients.py test $(LANGUAGES)
 
 lock: setup ## resolve pyproject.toml anew into requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --group test --universal --python-version 3.11 \

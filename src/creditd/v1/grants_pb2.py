@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63reditd/v1/grants.proto\x12\ncreditd.v1\x1a\x18\x63reditd/v1/catalog.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\x81\x06\n\x05Grant\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12\x0e\n\x06\x63redit\x18\x03 \x01(\t\x12\x19\n\ramount_micros\x18\x04 \x01(\x03\x42\x02\x30\x01\x12\x10\n\x08priority\x18\x05 \x01(\x05\x12,\n\x08\x63\x61tegory\x18\x06 \x01(\x0e\x32\x1a.creditd.v1.Grant.Category\x12\x30\n\x0c\x65\x66\x66\x65\x63tive_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\nrecurrence\x18\t \x01(\x0b\x32\x16.creditd.v1.Recurrence\x12-\n\tvoided_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x05price\x18\x0b \x01(\x0b\x32\x12.google.type.Money\x12\x31\n\x08metadata\x18\x0c \x03(\x0b\x32\x1f.creditd.v1.Grant.MetadataEntry\x12.\n\ncreated_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06source\x18\x0e \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x0f \x03(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd9\x01\n\x08\x43\x61tegory\x12\x18\n\x14\x43\x41TEGORY_UNSPECIFIED\x10\x00\x12\x11\n\rCATEGORY_PLAN\x10\x01\x12\x12\n\x0e\x43\x41TEGORY_TRIAL\x10\x02\x12\x16\n\x12\x43\x41TEGORY_PROMOTION\x10\x03\x12\x15\n\x11\x43\x41TEGORY_PURCHASE\x10\x04\x12\x18\n\x14\x43\x41TEGORY_AUTO_TOP_UP\x10\x05\x12\x17\n\x13\x43\x41TEGORY_ADJUSTMENT\x10\x06\x12\x15\n\x11\x43\x41TEGORY_ROLLOVER\x10\x07\x12\x13\n\x0f\x43\x41TEGORY_REFUND\x10\x08\"\x83\x01\n\nRecurrence\x12!\n\x05\x65very\x18\x01 \x01(\x0b\x32\x12.creditd.v1.Period\x12*\n\x06\x61nchor\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x08rollover\x18\x03 \x01(\x0b\x32\x14.creditd.v1.Rollover\"N\n\x0cGrantBalance\x12 \n\x05grant\x18\x01 \x01(\x0b\x32\x11.creditd.v1.Grant\x12\x1c\n\x10remaining_micros\x18\x02 \x01(\x03\x42\x02\x30\x01\x42M\n\rio.creditd.v1P\x01Z:github.com/creditd/creditd/clients/go/creditd/v1;creditdv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63reditd/v1/grants.proto\x12\ncreditd.v1\x1a\x18\x63reditd/v1/catalog.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\xfd\x05\n\x05Grant\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12\x0e\n\x06\x63redit\x18\x03 \x01(\t\x12\x15\n\ramount_micros\x18\x04 \x01(\x03\x12\x10\n\x08priority\x18\x05 \x01(\x05\x12,\n\x08\x63\x61tegory\x18\x06 \x01(\x0e\x32\x1a.creditd.v1.Grant.Category\x12\x30\n\x0c\x65\x66\x66\x65\x63tive_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\nrecurrence\x18\t \x01(\x0b\x32\x16.creditd.v1.Recurrence\x12-\n\tvoided_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x05price\x18\x0b \x01(\x0b\x32\x12.google.type.Money\x12\x31\n\x08metadata\x18\x0c \x03(\x0b\x32\x1f.creditd.v1.Grant.MetadataEntry\x12.\n\ncreated_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06source\x18\x0e \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x0f \x03(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd9\x01\n\x08\x43\x61tegory\x12\x18\n\x14\x43\x41TEGORY_UNSPECIFIED\x10\x00\x12\x11\n\rCATEGORY_PLAN\x10\x01\x12\x12\n\x0e\x43\x41TEGORY_TRIAL\x10\x02\x12\x16\n\x12\x43\x41TEGORY_PROMOTION\x10\x03\x12\x15\n\x11\x43\x41TEGORY_PURCHASE\x10\x04\x12\x18\n\x14\x43\x41TEGORY_AUTO_TOP_UP\x10\x05\x12\x17\n\x13\x43\x41TEGORY_ADJUSTMENT\x10\x06\x12\x15\n\x11\x43\x41TEGORY_ROLLOVER\x10\x07\x12\x13\n\x0f\x43\x41TEGORY_REFUND\x10\x08\"\x83\x01\n\nRecurrence\x12!\n\x05\x65very\x18\x01 \x01(\x0b\x32\x12.creditd.v1.Period\x12*\n\x06\x61nchor\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x08rollover\x18\x03 \x01(\x0b\x32\x14.creditd.v1.Rollover\"J\n\x0cGrantBalance\x12 \n\x05grant\x18\x01 \x01(\x0b\x32\x11.creditd.v1.Grant\x12\x18\n\x10remaining_micros\x18\x02 \x01(\x03\x42M\n\rio.creditd.v1P\x01Z:github.com/creditd/creditd/clients/go/creditd/v1;creditdv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,18 +37,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\rio.creditd.v1P\001Z:github.com/creditd/creditd/clients/go/creditd/v1;creditdv1'
   _globals['_GRANT_METADATAENTRY']._loaded_options = None
   _globals['_GRANT_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_GRANT'].fields_by_name['amount_micros']._loaded_options = None
-  _globals['_GRANT'].fields_by_name['amount_micros']._serialized_options = b'0\001'
-  _globals['_GRANTBALANCE'].fields_by_name['remaining_micros']._loaded_options = None
-  _globals['_GRANTBALANCE'].fields_by_name['remaining_micros']._serialized_options = b'0\001'
   _globals['_GRANT']._serialized_start=124
-  _globals['_GRANT']._serialized_end=893
-  _globals['_GRANT_METADATAENTRY']._serialized_start=626
-  _globals['_GRANT_METADATAENTRY']._serialized_end=673
-  _globals['_GRANT_CATEGORY']._serialized_start=676
-  _globals['_GRANT_CATEGORY']._serialized_end=893
-  _globals['_RECURRENCE']._serialized_start=896
-  _globals['_RECURRENCE']._serialized_end=1027
-  _globals['_GRANTBALANCE']._serialized_start=1029
-  _globals['_GRANTBALANCE']._serialized_end=1107
+  _globals['_GRANT']._serialized_end=889
+  _globals['_GRANT_METADATAENTRY']._serialized_start=622
+  _globals['_GRANT_METADATAENTRY']._serialized_end=669
+  _globals['_GRANT_CATEGORY']._serialized_start=672
+  _globals['_GRANT_CATEGORY']._serialized_end=889
+  _globals['_RECURRENCE']._serialized_start=892
+  _globals['_RECURRENCE']._serialized_end=1023
+  _globals['_GRANTBALANCE']._serialized_start=1025
+  _globals['_GRANTBALANCE']._serialized_end=1099
 # @@protoc_insertion_point(module_scope)
