@@ -9,8 +9,7 @@ import grpc
 import typer
 from rich.text import Text
 
-from creditd.cli import completion
-from creditd.cli.client import TIMEOUT_SECONDS, Address, AsJson, Context, connected
+from creditd.cli.client import TIMEOUT_SECONDS, Account, Address, AsJson, Context, connected
 from creditd.cli.listing import Limit, pages, show_pages
 from creditd.cli.output import Column, facts, print_json, show, styled
 from creditd.cli.tables import subscriptions_table
@@ -25,14 +24,10 @@ app = typer.Typer(
     help="""Create, change and show accounts.
 
 Example:
-
-\b
   creditd account put acme --name "Acme Ltd" --label tier=gold
 """,
     no_args_is_help=True,
 )
-
-Account = Annotated[str, typer.Argument(help="Account id.", autocompletion=completion.accounts)]
 
 
 @app.command("put")
@@ -56,13 +51,13 @@ def put(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""Create an account, or change what is given of one; what is not given stays as it is.
+    """Create an account, or change what is given of one; what is not given stays as it is.
 
-    An account that exists is read first and put back with its etag. When somebody else changed it in between, this is
-    done again on what they made of it, so that neither change is lost.
+    An account that exists is read first and put back with its etag. When
+    somebody else changed it in between, this is done again on what they made of
+    it, so that neither change is lost.
 
     Example:
-    \b
       creditd account put acme --name "Acme Ltd" --label tier=gold
     """
     labels = pairs(label or (), "--label")
@@ -86,10 +81,9 @@ def put(
 def suspend(
     account: Account, *, address: Address = None, context: Context = None, as_json: AsJson = False
 ) -> None:
-    r"""Deny everything to an account until it is resumed; nothing of it is lost.
+    """Deny everything to an account until it is resumed; nothing of it is lost.
 
     Example:
-    \b
       creditd account suspend acme
     """
 
@@ -103,10 +97,9 @@ def suspend(
 def resume(
     account: Account, *, address: Address = None, context: Context = None, as_json: AsJson = False
 ) -> None:
-    r"""End the suspension of an account.
+    """End the suspension of an account.
 
     Example:
-    \b
       creditd account resume acme
     """
 
@@ -120,10 +113,9 @@ def resume(
 def get(
     account: Account, *, address: Address = None, context: Context = None, as_json: AsJson = False
 ) -> None:
-    r"""Show an account and its subscriptions; `creditd balance` shows its credits.
+    """Show an account and its subscriptions; `creditd balance` shows its credits.
 
     Example:
-    \b
       creditd account get demo
     """
     with connected(address, context, as_json=as_json) as channel:
@@ -145,10 +137,9 @@ def list_command(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""List accounts by id. With --json one account a line.
+    """List accounts by id. With --json one account a line.
 
     Example:
-    \b
       creditd account list --prefix de
     """
     columns = (Column("account", style="cyan"), "name", "state", "subscriptions", "labels", "created")

@@ -28,15 +28,15 @@ app = typer.Typer(
     help="""Apply, compare and show catalogs.
 
 Example:
-
-\b
   creditd catalog apply examples/catalog.yaml --note "first prices"
 """,
     no_args_is_help=True,
 )
 app.command("import-prices")(import_prices_command)
 
-File = Annotated[Path, typer.Argument(help="Catalog file: YAML, or JSON if named *.json.", dir_okay=False)]
+File = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Catalog file: YAML, or JSON if named *.json.", dir_okay=False)
+]
 
 
 @app.command("apply")
@@ -45,7 +45,10 @@ def apply_command(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and compare, change nothing.")] = False,
     expected_version: Annotated[
-        int, typer.Option(min=0, help="Refuse if another version than this is the newest; 0: any.")
+        int,
+        typer.Option(
+            min=0, metavar="NUMBER", help="Refuse if another version than this is the newest; 0: any."
+        ),
     ] = 0,
     note: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the history.")] = "",
     effective_at: Annotated[
@@ -56,10 +59,9 @@ def apply_command(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""Put a catalog in force, whole: what is not in the file is removed.
+    """Put a catalog in force, whole: what is not in the file is removed.
 
     Example:
-    \b
       creditd catalog apply examples/catalog.yaml --note "image prices"
     """
     loaded = _load(file, quiet=as_json)
@@ -89,10 +91,9 @@ def diff_command(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""Show what applying a catalog would change. Exit code 0 either way, unless --exit-code is given.
+    """Show what applying a catalog would change. Exit code 0 either way, unless --exit-code is given.
 
     Example:
-    \b
       creditd catalog diff examples/catalog.yaml
     """
     loaded = _load(file, quiet=as_json)
@@ -108,15 +109,16 @@ def diff_command(
 @app.command("show")
 def show_command(
     *,
-    version: Annotated[int, typer.Option(min=0, help="Which version; 0: the one in force.")] = 0,
+    version: Annotated[
+        int, typer.Option(min=0, metavar="NUMBER", help="Which version; 0: the one in force.")
+    ] = 0,
     address: Address = None,
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""Print a catalog as a file that `apply` takes, YAML or with --json JSON.
+    """Print a catalog as a file that `apply` takes, YAML or with --json JSON.
 
     Example:
-    \b
       creditd catalog show
     """
     # Here and not above, as below: YAML is slow to import.
@@ -139,10 +141,9 @@ def versions_command(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""List the versions of the catalog, newest first. With --json one a line.
+    """List the versions of the catalog, newest first. With --json one a line.
 
     Example:
-    \b
       creditd catalog versions
     """
     columns = (Column("version", number=True), "effective at", "")

@@ -26,10 +26,12 @@ def _fraction(text: str) -> Fraction:
 
 
 def import_prices_command(
-    file: Annotated[Path, typer.Argument(help="LiteLLM price map, as JSON.", dir_okay=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="LiteLLM price map, as JSON.", dir_okay=False)],
     *,
-    feature: Annotated[str, typer.Option(help="Key of the CREDIT feature that gets the rates.")],
-    credit: Annotated[str, typer.Option(help="Key of the credit that it burns.")],
+    feature: Annotated[
+        str, typer.Option(metavar="KEY", help="Key of the CREDIT feature that gets the rates.")
+    ],
+    credit: Annotated[str, typer.Option(metavar="KEY", help="Key of the credit that it burns.")],
     credit_value: Annotated[
         Fraction, typer.Option(parser=_fraction, metavar="USD", help="What one credit is worth, in USD.")
     ],
@@ -38,22 +40,24 @@ def import_prices_command(
     ] = Fraction(1),
     merge: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help="Catalog to put the rates into (its comments are not kept)."),
+        typer.Option(
+            metavar="FILE", dir_okay=False, help="Catalog to put the rates into (its comments are not kept)."
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help="Where to write; *.json is faster to read back. Else stdout."),
+        typer.Option(metavar="FILE", dir_okay=False, help="Where to write, as YAML or *.json. Else stdout."),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Where to list what is not in the rates, as CSV.")
+        Path | None,
+        typer.Option(metavar="FILE", dir_okay=False, help="Where to list what the rates lack, as CSV."),
     ] = None,
 ) -> None:
     r"""Make a catalog from a price map: exact prices, in credits, for every model.
 
     Example:
-    \b
-      creditd catalog import-prices examples/model-prices.json --feature chat --credit credits \
-        --credit-value 0.01 --markup 1.3 --output prices.json
+      creditd catalog import-prices examples/model-prices.json --feature chat \
+        --credit credits --credit-value 0.01 --markup 1.3 --output prices.json
     """
     # Here and not above: YAML is slow to import.
     from creditd.cli.catalog_dump import dump_catalog

@@ -40,6 +40,9 @@ Context = Annotated[
         autocompletion=completion.contexts,
     ),
 ]
+Account = Annotated[
+    str, typer.Argument(metavar="ACCOUNT", help="Account id.", autocompletion=completion.accounts)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
@@ -238,6 +241,7 @@ def showing_errors(
 __all__ = [
     "DEFAULT_ADDRESS",
     "TIMEOUT_SECONDS",
+    "Account",
     "Address",
     "AsJson",
     "Context",

@@ -33,17 +33,18 @@ app = typer.Typer(
     help="""Servers by name, and which one commands talk to.
 
 Example:
-
-\b
   creditd context add prod https://creditd.example.com
 """,
     no_args_is_help=True,
 )
 
-Name = Annotated[str, typer.Argument(help="Name of a context.", autocompletion=completion.contexts)]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of a context.", autocompletion=completion.contexts)
+]
 OptionalName = Annotated[
     str,
     typer.Argument(
+        metavar="[NAME]",
         help="Name of a context; the current one by default.",
         autocompletion=completion.contexts,
         show_default=False,
@@ -53,8 +54,8 @@ OptionalName = Annotated[
 
 @app.command("add")
 def add(
-    name: Annotated[str, typer.Argument(help="Name for it.")],
-    address: Annotated[str, typer.Argument(help="host:port, or https://host for TLS.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name for it.")],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="host:port, or https://host for TLS.")],
     *,
     ca_file: Annotated[
         str, typer.Option(metavar="FILE", help="CA certificates to trust, as PEM; else those of the system.")
@@ -70,13 +71,13 @@ def add(
     use: Annotated[bool, typer.Option("--use", help="Make it the current one.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace one of this name.")] = False,
 ) -> None:
-    r"""Add a server. The first one becomes the current one.
+    """Add a server. The first one becomes the current one.
 
-    Keys are sent as `authorization: Bearer ...`, and are never given as an argument, which others could see.
+    Keys are sent as `authorization: Bearer ...`, and are never given as an
+    argument, which others could see.
 
     Example:
-    \b
-      creditd context add prod https://creditd.example.com --api-key-env PROD_CREDITD_KEY
+      creditd context add prod https://creditd.example.com --api-key-env KEY
     """
     with _telling_errors():
         check_name(name)
@@ -105,10 +106,9 @@ def add(
 
 @app.command("use")
 def use(name: Name) -> None:
-    r"""Make a context the current one: commands talk to it from now on.
+    """Make a context the current one: commands talk to it from now on.
 
     Example:
-    \b
       creditd context use prod
     """
     with _telling_errors():
@@ -120,10 +120,9 @@ def use(name: Name) -> None:
 
 @app.command("list")
 def list_command(*, as_json: AsJson = False) -> None:
-    r"""List the contexts; a star marks the current one. With --json one a line, without keys.
+    """List the contexts; a star marks the current one. With --json one a line, without keys.
 
     Example:
-    \b
       creditd context list
     """
     contexts = _load()
@@ -148,10 +147,9 @@ def list_command(*, as_json: AsJson = False) -> None:
 
 @app.command("show")
 def show_command(name: OptionalName = "", *, as_json: AsJson = False) -> None:
-    r"""Show a context; its API key is masked.
+    """Show a context; its API key is masked.
 
     Example:
-    \b
       creditd context show prod
     """
     contexts = _load()
@@ -179,10 +177,9 @@ def show_command(name: OptionalName = "", *, as_json: AsJson = False) -> None:
 
 @app.command("remove")
 def remove(name: Name) -> None:
-    r"""Remove a context. The server is not touched.
+    """Remove a context. The server is not touched.
 
     Example:
-    \b
       creditd context remove prod
     """
     with _telling_errors():

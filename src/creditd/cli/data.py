@@ -10,11 +10,10 @@ import typer
 from rich.text import Text
 
 from creditd.cli import completion
-from creditd.cli.client import TIMEOUT_SECONDS, Address, AsJson, Context, ExitCode, connected
+from creditd.cli.client import TIMEOUT_SECONDS, Account, Address, AsJson, Context, ExitCode, connected
 from creditd.cli.output import facts, print_json, show, styled
 from creditd.cli.tables import balances_table, grants_table
 from creditd.cli.use import (
-    Account,
     Attributes,
     Feature,
     Quantity,
@@ -74,13 +73,12 @@ def check(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""May the account do this?
+    """May the account do this?
 
     Changes nothing. Exit code 1 when it may not.
 
     Example:
-    \b
-      creditd check demo chat --attributes model=gpt-4o --usage input_tokens=1000
+      creditd check demo chat --attributes model=gpt-4o --usage input_tokens=900
     """
     request = pb.CheckRequest(
         account=account,
@@ -137,11 +135,12 @@ def consume(
 ) -> None:
     r"""Burn credits or count usage.
 
-    Exit code 1 when it was denied. The key is printed, also when it was made up: the same command with it never burns a second time.
+    Exit code 1 when it was denied. The key is printed, also when it was made
+    up: the same command with it never burns a second time.
 
     Example:
-    \b
-      creditd consume demo chat --attributes model=gpt-4o --usage output_tokens=500 --key r1
+      creditd consume demo chat --attributes model=gpt-4o \
+        --usage output_tokens=500 --key r1
     """
     key = idempotency_key or str(uuid.uuid4())
     request = pb.ConsumeRequest(
@@ -199,10 +198,9 @@ def balance(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""What an account has, and the grants that it burns next.
+    """What an account has, and the grants that it burns next.
 
     Example:
-    \b
       creditd balance demo
     """
     with connected(address, context, as_json=as_json) as channel:

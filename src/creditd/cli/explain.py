@@ -12,11 +12,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from creditd.cli.client import TIMEOUT_SECONDS, Address, AsJson, Context, ExitCode, connected
+from creditd.cli.client import TIMEOUT_SECONDS, Account, Address, AsJson, Context, ExitCode, connected
 from creditd.cli.output import Column, facts, plain, print_json, show, styled, table
 from creditd.cli.tables import status_text
 from creditd.cli.use import (
-    Account,
     Attributes,
     Feature,
     Quantity,
@@ -50,14 +49,14 @@ def explain(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""Why may the account do this, or why not?
+    """Why may the account do this, or why not?
 
-    Changes nothing. Exit code 1 when it may not. The answer of `check`, the steps that led to it, what the account has, and what would change the answer.
-    With --json it is the answer of `check --explain --json`.
+    Changes nothing. Exit code 1 when it may not. The answer of `check`, the
+    steps that led to it, what the account has, and what would change the
+    answer. With --json it is the answer of `check --explain --json`.
 
     Example:
-    \b
-      creditd explain demo chat --attributes model=gpt-4o --usage input_tokens=1000
+      creditd explain demo chat --attributes model=gpt-4o --quantity 500
     """
     request = pb.CheckRequest(
         account=account,

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from creditd.cli import completion
 from creditd.cli.catalog_fields import TextError, money
-from creditd.cli.client import TIMEOUT_SECONDS, Address, AsJson, Context, connected
+from creditd.cli.client import TIMEOUT_SECONDS, Account, Address, AsJson, Context, connected
 from creditd.cli.listing import Limit, pages, show_pages
 from creditd.cli.output import Column, facts, print_json, show, styled
 from creditd.cli.tables import category_text
@@ -28,14 +28,10 @@ app = typer.Typer(
     help="""Give credits, list what was given, take what is left away.
 
 Example:
-
-\b
   creditd grant create acme --credit credits --amount 500 --expires 30d
 """,
     no_args_is_help=True,
 )
-
-Account = Annotated[str, typer.Argument(help="Account id.", autocompletion=completion.accounts)]
 
 
 class Category(StrEnum):
@@ -73,7 +69,10 @@ def create(
         ),
     ] = None,
     priority: Annotated[
-        int, typer.Option(min=0, max=1_000_000, help="Lower burns first; 0: that of the category.")
+        int,
+        typer.Option(
+            min=0, max=1_000_000, metavar="NUMBER", help="Lower burns first; 0: that of the category."
+        ),
     ] = 0,
     features: Annotated[
         list[str] | None,
@@ -105,12 +104,13 @@ def create(
 ) -> None:
     r"""Give credits to an account, once for each --id or --key.
 
-    The id is printed, also when it was made up: the same command with it never grants a second time. A
-    relative time is counted from now and differs from try to try; repeat the instant that was printed instead.
+    The id is printed, also when it was made up: the same command with it never
+    grants a second time. A relative time is counted from now and differs from
+    try to try; repeat the instant that was printed instead.
 
     Example:
-    \b
-      creditd grant create acme --credit credits --amount 500 --expires 30d --category promotion --id welcome
+      creditd grant create acme --credit credits --amount 500 --expires 30d \
+        --category promotion --id welcome
     """
     # 48 random bits: unique within an account, and short enough to be read out.
     chosen_id = grant_id if grant_id or key else f"grant-{secrets.token_hex(6)}"
@@ -151,17 +151,18 @@ def create(
 @app.command("void")
 def void(
     account: Account,
-    grant: Annotated[str, typer.Argument(help="Grant id.", autocompletion=completion.grants)],
+    grant: Annotated[
+        str, typer.Argument(metavar="GRANT", help="Grant id.", autocompletion=completion.grants)
+    ],
     *,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the ledger.")] = "",
     address: Address = None,
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""Take away what is left of a grant, now; what was burned stays burned. Again it changes nothing.
+    """Take away what is left of a grant, now; what was burned stays burned. Again it changes nothing.
 
     Example:
-    \b
       creditd grant void acme welcome --reason "given by mistake"
     """
     request = pb.VoidGrantRequest(account=account, id=grant, reason=reason)
@@ -191,10 +192,9 @@ def list_command(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""List grants and what is left of each, active ones in burn order. With --json one a line.
+    """List grants and what is left of each, active ones in burn order. With --json one a line.
 
     Example:
-    \b
       creditd grant list demo --all
     """
     columns: list[Column | str] = [

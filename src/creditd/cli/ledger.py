@@ -12,7 +12,7 @@ import typer
 from rich.text import Text
 
 from creditd.cli import completion
-from creditd.cli.client import Address, AsJson, Context, ExitCode, connected
+from creditd.cli.client import Account, Address, AsJson, Context, ExitCode, connected
 from creditd.cli.listing import Limit, pages, show_pages
 from creditd.cli.output import Column, facts, plain, print_json, show, styled, waiting
 from creditd.cli.tables import enum_text
@@ -27,8 +27,6 @@ app = typer.Typer(
     help="""List, export and verify the entries of an account.
 
 Example:
-
-\b
   creditd ledger list demo --since 1d --kind consume
 """,
     no_args_is_help=True,
@@ -59,7 +57,6 @@ class Format(StrEnum):
     CSV = "csv"
 
 
-Account = Annotated[str, typer.Argument(help="Account id.", autocompletion=completion.accounts)]
 Since = Annotated[
     datetime | None,
     typer.Option(parser=earlier, metavar="WHEN", help="Not before: 2h (ago), a day, or an instant."),
@@ -69,7 +66,8 @@ Until = Annotated[
     typer.Option(parser=earlier, metavar="WHEN", help="Before: 2h (ago), a day, or an instant."),
 ]
 Kinds = Annotated[
-    list[Kind] | None, typer.Option("--kind", help="Only this kind; may be given several times.")
+    list[Kind] | None,
+    typer.Option("--kind", metavar="KIND", help="Only grant, consume, expire, void ...; may be repeated."),
 ]
 FeatureOption = Annotated[
     str, typer.Option(metavar="KEY", help="Only of this feature.", autocompletion=completion.features)
@@ -122,10 +120,9 @@ def list_command(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""List an account's entries, newest first. With --json one entry a line.
+    """List an account's entries, newest first. With --json one entry a line.
 
     Example:
-    \b
       creditd ledger list demo --since 1d --kind consume --feature chat
     """
     request = entries_request(account, since, until, kinds or (), feature, subject, credit)
@@ -179,13 +176,13 @@ def export(
     address: Address = None,
     context: Context = None,
 ) -> None:
-    r"""Write an account's entries to a file, newest first: all that match, as of now.
+    """Write an account's entries to a file, newest first: all that match, as of now.
 
-    JSON Lines have the API's messages, one a line, with amounts in micro-credits. CSV has amounts in credits. The file
-    appears when it is complete; an export that was interrupted leaves none.
+    JSON Lines have the API's messages, one a line, with amounts in
+    micro-credits. CSV has amounts in credits. The file appears when it is
+    complete; an export that was interrupted leaves none.
 
     Example:
-    \b
       creditd ledger export demo --output entries.csv --since 2026-01-01
     """
     # Here and not above: only an export needs it.
@@ -225,12 +222,12 @@ def verify(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""Compare an account's hot state with its ledger. Exit code 1 when they differ.
+    """Compare an account's hot state with its ledger. Exit code 1 when they differ.
 
-    With --repair the exit code is still 1 when they did: run it again to see that they agree.
+    With --repair the exit code is still 1 when they did: run it again to see
+    that they agree.
 
     Example:
-    \b
       creditd ledger verify demo
     """
     request = pb.VerifyAccountRequest(account=account, repair=repair)

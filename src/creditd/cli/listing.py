@@ -15,7 +15,7 @@ from creditd.cli.output import Column, RowStream, json_of, note, write
 PAGE_MAX = 1000
 
 Item = TypeVar("Item", bound=Message)
-Limit = Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")]
+Limit = Annotated[int, typer.Option(min=0, metavar="NUMBER", help="At most so many; 0: all.")]
 
 
 def pages(call: Callable[..., Any], request: Any, field: str, limit: int) -> Iterator[tuple[list[Any], bool]]:

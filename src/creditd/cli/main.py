@@ -12,22 +12,16 @@ from creditd.cli import account, catalog, context, data, explain, grant, ledger,
 from creditd.cli.output import ExitCode, abandon_stdout, fail
 
 _EPILOG = """\
-Exit codes:
+Exit codes
+    0  done, or allowed
+    1  denied, or another negative answer
+    2  the command line or a file is wrong
+    3  refused by the server
+    4  no answer: try again, with the same key
+  130  interrupted
 
-0  done, or allowed
-
-1  denied, or another negative answer
-
-2  the command line or a file is wrong
-
-3  refused by the server
-
-4  no answer: try again, with the same key
-
-130  interrupted
-
-
-Example: creditd check demo chat --attributes model=gpt-4o
+Example:
+  creditd check demo chat --attributes model=gpt-4o
 """
 
 app = typer.Typer(

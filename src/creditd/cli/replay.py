@@ -199,7 +199,9 @@ def _speed(text: str) -> float:
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="Trace: CSV with a header.", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV with a header.", exists=True, dir_okay=False)
+    ],
     *,
     account: Annotated[
         str, typer.Option(metavar="ID", help="Account that burns.", autocompletion=completion.accounts)
@@ -216,26 +218,37 @@ def command(
     attributes: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE,..", help="Attributes of every request.")
     ] = None,
-    time_column: Annotated[str, typer.Option(help="Column with the instant of a request.")] = "TIMESTAMP",
-    concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Calls in flight.")] = 64,
-    speed: Annotated[str, typer.Option(help="max, or a factor of the trace's own pace: 1x, 60x.")] = "max",
+    time_column: Annotated[
+        str, typer.Option(metavar="COLUMN", help="Column with the instants.")
+    ] = "TIMESTAMP",
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=10_000, metavar="NUMBER", help="Calls in flight.")
+    ] = 64,
+    speed: Annotated[
+        str, typer.Option(metavar="FACTOR", help="max, or times the trace's pace: 1x, 60x.")
+    ] = "max",
     mode: ModeOption = Mode.ENFORCE,
     key_prefix: Annotated[
-        str, typer.Option(help="Of the idempotency keys; made from the trace's content by default.")
+        str,
+        typer.Option(
+            metavar="TEXT", help="Of the idempotency keys; made from the trace's content by default."
+        ),
     ] = "",
-    limit: Annotated[int, typer.Option(min=0, help="Send so many rows only; 0 = all.")] = 0,
-    retry_for: Annotated[float, typer.Option(help="Seconds for which a call is tried again.")] = 60.0,
+    limit: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="Send so many rows only; 0 = all.")] = 0,
+    retry_for: Annotated[float, typer.Option(metavar="SECONDS", help="For how long to retry a call.")] = 60.0,
     address: Address = None,
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
     r"""Send a request trace as Consume calls.
 
-    Interrupted and run again, it goes on without burning twice. Exit code 4 when rows are left without an answer, 130 when it was interrupted; denials are answers.
+    Interrupted and run again, it goes on without burning twice. Exit code 4
+    when rows are left without an answer, 130 when it was interrupted; denials
+    are answers.
 
     Example:
-    \b
-      creditd replay examples/trace.csv --account demo --feature chat --attributes model=gpt-4o \
+      creditd replay examples/trace.csv --account demo --feature chat \
+        --attributes model=gpt-4o \
         --map input_tokens=ContextTokens,output_tokens=GeneratedTokens
     """
     server = chosen_server(address, context)

@@ -12,20 +12,21 @@ import typer
 from creditd.cli.client import DEFAULT_ADDRESS, Address, AsJson, Context, ExitCode, connected
 from creditd.cli.output import fail, show, styled
 
-Listen = Annotated[str | None, typer.Option(help="Address to serve on, as host:port.")]
+Listen = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Address to serve on.")]
 TransportOption = Annotated[
-    str | None, typer.Option("--transport", help="Server to run: asgi (h2corn) or grpcio.")
+    str | None, typer.Option("--transport", metavar="NAME", help="Server to run: asgi (h2corn) or grpcio.")
 ]
 
 
 def serve(listen: Listen = None, transport: TransportOption = None) -> None:
     r"""Serve on your Postgres and Redis or Valkey.
 
-    CREDITD_POSTGRES_DSN and CREDITD_REDIS_URL name them; `creditd config` shows every setting.
+    CREDITD_POSTGRES_DSN and CREDITD_REDIS_URL name them; `creditd config` shows
+    every setting.
 
     Example:
-    \b
-      CREDITD_POSTGRES_DSN=postgresql://creditd@db/creditd CREDITD_REDIS_URL=redis://cache creditd serve
+      CREDITD_POSTGRES_DSN=postgresql://creditd@db/creditd \
+        CREDITD_REDIS_URL=redis://cache creditd serve
     """
     from creditd.cli import serving
 
@@ -34,21 +35,23 @@ def serve(listen: Listen = None, transport: TransportOption = None) -> None:
 
 
 def dev(
-    listen: Annotated[str, typer.Option(help="Loopback address to serve on.")] = DEFAULT_ADDRESS,
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Loopback address to serve on.")
+    ] = DEFAULT_ADDRESS,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where the data is kept between runs; a per-user folder by default.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where the data stays; else a folder of the user's."),
     ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="A demo catalog, and an account with credits.")
     ] = False,
     transport: TransportOption = None,
 ) -> None:
-    r"""Run the service and its stores on this machine.
+    """Run the service and its stores on this machine.
 
     An embedded PostgreSQL and Valkey, whose data stays between runs.
 
     Example:
-    \b
       creditd dev --demo
     """
     from creditd.cli import serving
@@ -58,12 +61,11 @@ def dev(
 
 
 def migrate() -> None:
-    r"""Bring the database to this release's schema.
+    """Bring the database to this release's schema.
 
     That of CREDITD_POSTGRES_DSN. Safe to run from several places at once.
 
     Example:
-    \b
       CREDITD_POSTGRES_DSN=postgresql://creditd@db/creditd creditd migrate
     """
     from creditd.cli import serving
@@ -73,10 +75,9 @@ def migrate() -> None:
 
 
 def config(as_json: AsJson = False) -> None:
-    r"""Show the settings that a server would have, secrets hidden.
+    """Show the settings that a server would have, secrets hidden.
 
     Example:
-    \b
       creditd config
     """
     from creditd.cli import serving
@@ -92,12 +93,11 @@ def health(
     ] = "",
     context: Context = None,
 ) -> None:
-    r"""Ask a server whether it serves.
+    """Ask a server whether it serves.
 
     Exit code 0 when it does, 1 when not, 4 when nothing answers.
 
     Example:
-    \b
       creditd health --address 127.0.0.1:50051
     """
     from grpc_health.v1 import health_pb2, health_pb2_grpc

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from creditd.cli import completion
-from creditd.cli.client import TIMEOUT_SECONDS, Address, AsJson, Context, connected
+from creditd.cli.client import TIMEOUT_SECONDS, Account, Address, AsJson, Context, connected
 from creditd.cli.output import Column, facts, fail, json_of, note, print_json, show, styled, table, write
 from creditd.cli.tables import balances_table, status_text, subscriptions_table
 from creditd.cli.values import credits_text, instant_text, later
@@ -29,17 +29,15 @@ app = typer.Typer(
     help="""Subscribe accounts to plans; pause, resume, cancel.
 
 Example:
-
-\b
   creditd subscription put acme --plan pro --id main
 """,
     no_args_is_help=True,
 )
 
-Account = Annotated[str, typer.Argument(help="Account id.", autocompletion=completion.accounts)]
 SubscriptionId = Annotated[
     str,
     typer.Argument(
+        metavar="[SUBSCRIPTION]",
         help="Subscription id; may be left out when the account has a single one.",
         autocompletion=completion.subscriptions,
         show_default=False,
@@ -71,9 +69,14 @@ def put(
         ),
     ] = "",
     plan_version: Annotated[
-        int, typer.Option(min=0, help="Version of the plan; 0: the newest, or the one that it has.")
+        int,
+        typer.Option(
+            min=0, metavar="NUMBER", help="Version of the plan; 0: the newest, or the one that it has."
+        ),
     ] = 0,
-    seats: Annotated[int, typer.Option(min=0, help="Seats; 0: 1, or as many as it has.")] = 0,
+    seats: Annotated[
+        int, typer.Option(min=0, metavar="NUMBER", help="Seats; 0: 1, or as many as it has.")
+    ] = 0,
     status: Annotated[
         Status | None, typer.Option(help="Where it stands; active, or as it is, when not given.")
     ] = None,
@@ -96,13 +99,13 @@ def put(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""Subscribe an account to a plan, or change what is given of a subscription; the rest stays as it is.
+    """Subscribe an account to a plan, or change what is given of a subscription; the rest stays as it is.
 
-    The plan's allowances are granted once, when the subscription begins. The id is printed, also when it was made
-    up: the same command with it never subscribes a second time.
+    The plan's allowances are granted once, when the subscription begins. The id
+    is printed, also when it was made up: the same command with it never
+    subscribes a second time.
 
     Example:
-    \b
       creditd subscription put acme --plan pro --id main --seats 3
     """
     if not plan and not subscription_id:
@@ -137,10 +140,9 @@ def pause(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""Pause a subscription: it entitles to nothing until it is resumed. Its grants stay.
+    """Pause a subscription: it entitles to nothing until it is resumed. Its grants stay.
 
     Example:
-    \b
       creditd subscription pause acme
     """
     _set_status(
@@ -159,10 +161,9 @@ def resume(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""Make a subscription active again: paused, canceled, or about to end.
+    """Make a subscription active again: paused, canceled, or about to end.
 
     Example:
-    \b
       creditd subscription resume acme
     """
     _set_status(
@@ -182,10 +183,9 @@ def cancel(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""End a subscription, now or later. Its grants stay; `resume` takes it back.
+    """End a subscription, now or later. Its grants stay; `resume` takes it back.
 
     Example:
-    \b
       creditd subscription cancel acme --at period-end
     """
     if at == "now":
@@ -204,10 +204,9 @@ def cancel(
 def list_command(
     account: Account, *, address: Address = None, context: Context = None, as_json: AsJson = False
 ) -> None:
-    r"""List an account's subscriptions. With --json one a line.
+    """List an account's subscriptions. With --json one a line.
 
     Example:
-    \b
       creditd subscription list demo
     """
     with connected(address, context, as_json=as_json) as channel:
@@ -254,7 +253,7 @@ def _change(
     retry: tuple[str, ...] = (),
 ) -> None:
     """Put a subscription; what is not set the server keeps, but for its end, which is read and put back."""
-    named = {"account": "ACCOUNT", "id": "SUBSCRIPTION_ID" if must_exist else "--id"}
+    named = {"account": "ACCOUNT", "id": "SUBSCRIPTION" if must_exist else "--id"}
     with connected(address, context, as_json=as_json, named=named, retry=retry) as channel:
         stub = AccountsStub(channel)
         found = stub.GetAccount(pb.GetAccountRequest(id=account), timeout=TIMEOUT_SECONDS)

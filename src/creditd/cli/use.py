@@ -15,8 +15,9 @@ from creditd.cli.output import plain, styled
 from creditd.cli.values import instant_text, of_credit, pairs, quantities, whole_number
 from creditd.v1 import entitlements_pb2 as pb
 
-Account = Annotated[str, typer.Argument(help="Account id.", autocompletion=completion.accounts)]
-Feature = Annotated[str, typer.Argument(help="Feature key.", autocompletion=completion.features)]
+Feature = Annotated[
+    str, typer.Argument(metavar="FEATURE", help="Feature key.", autocompletion=completion.features)
+]
 Quantity = Annotated[
     int | None,
     typer.Option(
@@ -99,7 +100,8 @@ def affordable_text(answer: pb.CheckResponse) -> str:
 
 def value_text(answer: pb.CheckResponse) -> str:
     """The value of a CONFIG feature, as JSON."""
-    value = MessageToDict(answer.value)
+    value: Any = MessageToDict(answer.value)
     # JSON's numbers are doubles on the wire; a whole one is told as it was written.
-    whole = isinstance(value, float) and value.is_integer()
-    return json.dumps(int(value) if whole else value, ensure_ascii=False)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, ensure_ascii=False)
