@@ -14,7 +14,7 @@ from rich.text import Text
 
 from creditd.cli.client import TIMEOUT_SECONDS, Account, Address, AsJson, Context, ExitCode, connected
 from creditd.cli.output import Column, facts, plain, print_json, show, styled, table
-from creditd.cli.tables import status_text
+from creditd.cli.tables import expiry_text, status_text
 from creditd.cli.use import (
     Attributes,
     Feature,
@@ -88,7 +88,8 @@ def _look(channel: grpc.Channel, request: pb.CheckRequest, answer: pb.CheckRespo
         accounts_pb2.GetAccountRequest(id=request.account), timeout=TIMEOUT_SECONDS
     )
     grants: Sequence[grants_pb2.GrantBalance] = ()
-    if answer.credit:
+    # Without an explanation the answer was clear before any grant was looked at.
+    if answer.credit and answer.explanation:
         balance = EntitlementsStub(channel).GetBalance(
             pb.GetBalanceRequest(account=request.account, credit=answer.credit), timeout=TIMEOUT_SECONDS
         )
@@ -180,32 +181,25 @@ def steps(answer: pb.CheckResponse) -> Table:
 
 
 def _grants(feature: str, answer: pb.CheckResponse, grants: Sequence[grants_pb2.GrantBalance]) -> Table:
-    """The active grants in burn order, and what each would pay."""
+    """The active grants in burn order, and what each would pay, or whether it may."""
     pays = {step.key: step.amount_micros for step in answer.explanation if step.kind == "grant"}
     rows = []
     for held in grants:
         grant = held.grant
-        if grant.id in pays:
+        if grant.features and feature not in grant.features:
+            part = styled(f"no: only for {', '.join(grant.features)}", "red")
+        elif grant.id in pays:
             part = styled(credits_text(pays[grant.id]), _DECIDES)
-        elif grant.features and feature not in grant.features:
-            part = styled(f"nothing: only for {', '.join(grant.features)}", "red")
         else:
-            part = styled("", "")
-        rows.append(
-            (
-                grant.id,
-                credits_text(held.remaining_micros),
-                credits_text(grant.amount_micros),
-                instant_text(grant.expires_at) if grant.HasField("expires_at") else "never",
-                part,
-            )
-        )
+            part = styled("" if answer.allowed else "yes")
+        amounts = (credits_text(held.remaining_micros), credits_text(grant.amount_micros))
+        rows.append((grant.id, *amounts, expiry_text(grant), part))
     columns = (
         Column("grant", style="cyan"),
         Column("remaining", number=True),
         Column("of", number=True),
         "expires",
-        "would pay",
+        "would pay" if answer.allowed else f"may pay for {plain(feature)}",
     )
     return table(columns, rows)
 

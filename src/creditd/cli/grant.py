@@ -16,7 +16,7 @@ from creditd.cli.catalog_fields import TextError, money
 from creditd.cli.client import TIMEOUT_SECONDS, Account, Address, AsJson, Context, connected
 from creditd.cli.listing import Limit, pages, show_pages
 from creditd.cli.output import Column, facts, print_json, show, styled
-from creditd.cli.tables import category_text
+from creditd.cli.tables import category_text, expiry_text, features_text
 from creditd.cli.values import credits_text, instant_text, later, micros_of, now, of_credit, pairs, words
 from creditd.domain.amounts import NANOS_PER_UNIT
 from creditd.v1 import accounts_pb2 as pb
@@ -218,8 +218,8 @@ def list_command(
             grant.credit,
             str(grant.priority),
             category_text(grant.category),
-            instant_text(grant.expires_at) if grant.HasField("expires_at") else "never",
-            _state(held, at) if inactive else ", ".join(grant.features) or "everything",
+            expiry_text(grant),
+            _state(held, at) if inactive else features_text(grant),
         )
 
     request = pb.ListGrantsRequest(account=account, credit=credit, include_inactive=inactive)
@@ -258,7 +258,7 @@ def _show(grant: grants_pb2.Grant, head: Text, key: str = "") -> None:
     rows.append(("amount", of_credit(grant.amount_micros, grant.credit)))
     rows.append(("category", f"{category_text(grant.category)}, priority {grant.priority}"))
     rows.append(("effective", instant_text(grant.effective_at)))
-    rows.append(("expires", instant_text(grant.expires_at) if grant.HasField("expires_at") else "never"))
+    rows.append(("expires", expiry_text(grant)))
     if grant.features:
         rows.append(("pays for", ", ".join(grant.features)))
     if grant.HasField("voided_at"):

@@ -42,32 +42,44 @@ def category_text(category: int) -> str:
     return enum_text(grants_pb2.Grant.Category, category)
 
 
-def grants_table(grants: Iterable[grants_pb2.GrantBalance]) -> Table:
-    """Active grants in the order in which they burn."""
-    rows = [
-        (
-            held.grant.id,
-            credits_text(held.remaining_micros),
-            credits_text(held.grant.amount_micros),
-            held.grant.credit,
-            str(held.grant.priority),
-            category_text(held.grant.category),
-            instant_text(held.grant.expires_at) if held.grant.HasField("expires_at") else "never",
-            ", ".join(held.grant.features) or "everything",
-        )
-        for held in grants
-    ]
-    columns = (
+def grants_table(grants: Sequence[grants_pb2.GrantBalance]) -> Table:
+    """Active grants in the order in which they burn; the credit type has a column when there are several."""
+    several = len({held.grant.credit for held in grants}) > 1
+    columns: list[Column | str] = [
         Column("grant", style="cyan"),
         Column("remaining", number=True),
         Column("of", number=True),
-        "credit",
-        Column("priority", number=True),
+        *(["credit"] if several else []),
+        Column("prio", number=True),
         "category",
         "expires",
         "pays for",
+    ]
+    return table(columns, [_grant_row(held, several=several) for held in grants])
+
+
+def _grant_row(held: grants_pb2.GrantBalance, *, several: bool) -> Sequence[str]:
+    grant = held.grant
+    return (
+        grant.id,
+        credits_text(held.remaining_micros),
+        credits_text(grant.amount_micros),
+        *([grant.credit] if several else []),
+        str(grant.priority),
+        category_text(grant.category),
+        expiry_text(grant),
+        features_text(grant),
     )
-    return table(columns, rows)
+
+
+def expiry_text(grant: grants_pb2.Grant) -> str:
+    """When a grant expires."""
+    return instant_text(grant.expires_at) if grant.HasField("expires_at") else "never"
+
+
+def features_text(grant: grants_pb2.Grant) -> str:
+    """What a grant pays for."""
+    return ", ".join(grant.features) or "all"
 
 
 def status_text(status: int) -> Text:
