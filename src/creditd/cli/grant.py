@@ -46,58 +46,63 @@ class Category(StrEnum):
     REFUND = "refund"
 
 
+Credit = Annotated[
+    str, typer.Option(metavar="KEY", help="Credit type.", autocompletion=completion.credit_keys)
+]
+Amount = Annotated[int, typer.Option(parser=micros_of, metavar="CREDITS", help="How much, as 500 or 12.5.")]
+Expires = Annotated[
+    datetime | None,
+    typer.Option(parser=later, metavar="WHEN", help="When the rest is gone: 30d, or an instant. Else never."),
+]
+Effective = Annotated[
+    datetime | None,
+    typer.Option(
+        parser=later, metavar="WHEN", help="From when it can be drawn: 2d, or an instant. Else now."
+    ),
+]
+Priority = Annotated[
+    int,
+    typer.Option(min=0, max=1_000_000, metavar="NUMBER", help="Lower burns first; 0: that of the category."),
+]
+Features = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY,..", help="Features that it pays for; else all.", autocompletion=completion.features
+    ),
+]
+CategoryOption = Annotated[Category, typer.Option(help="Where the credits come from.")]
+Price = Annotated[
+    str, typer.Option(metavar="MONEY", help='What the customer paid for all of it, as "49 EUR".')
+]
+Source = Annotated[str, typer.Option(metavar="TEXT", help="What made it, as ticket/4711.")]
+Notes = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE,..", help="Your own notes.")]
+GrantId = Annotated[
+    str, typer.Option("--id", metavar="ID", help="Id of the grant; made up when there is no --key either.")
+]
+Key = Annotated[
+    str,
+    typer.Option(
+        "--key", "--idempotency-key", metavar="KEY", help="Grants once per key; the server makes the id."
+    ),
+]
+
+
 @app.command("create")
 def create(
     account: Account,
     *,
-    credit: Annotated[
-        str, typer.Option(metavar="KEY", help="Credit type.", autocompletion=completion.credit_keys)
-    ],
-    amount: Annotated[
-        int, typer.Option(parser=micros_of, metavar="CREDITS", help="How much, as 500 or 12.5.")
-    ],
-    expires: Annotated[
-        datetime | None,
-        typer.Option(
-            parser=later, metavar="WHEN", help="When the rest is gone: 30d, or an instant. Else never."
-        ),
-    ] = None,
-    effective: Annotated[
-        datetime | None,
-        typer.Option(
-            parser=later, metavar="WHEN", help="From when it can be drawn: 2d, or an instant. Else now."
-        ),
-    ] = None,
-    priority: Annotated[
-        int,
-        typer.Option(
-            min=0, max=1_000_000, metavar="NUMBER", help="Lower burns first; 0: that of the category."
-        ),
-    ] = 0,
-    features: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY,..", help="Features that it pays for; else all.", autocompletion=completion.features
-        ),
-    ] = None,
-    category: Annotated[Category, typer.Option(help="Where the credits come from.")] = Category.ADJUSTMENT,
-    price: Annotated[
-        str, typer.Option(metavar="MONEY", help='What the customer paid for all of it, as "49 EUR".')
-    ] = "",
-    source: Annotated[str, typer.Option(metavar="TEXT", help="What made it, as ticket/4711.")] = "",
-    metadata: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE,..", help="Your own notes.")
-    ] = None,
-    grant_id: Annotated[
-        str,
-        typer.Option("--id", metavar="ID", help="Id of the grant; made up when there is no --key either."),
-    ] = "",
-    key: Annotated[
-        str,
-        typer.Option(
-            "--key", "--idempotency-key", metavar="KEY", help="Grants once per key; the server makes the id."
-        ),
-    ] = "",
+    credit: Credit,
+    amount: Amount,
+    expires: Expires = None,
+    effective: Effective = None,
+    priority: Priority = 0,
+    features: Features = None,
+    category: CategoryOption = Category.ADJUSTMENT,
+    price: Price = "",
+    source: Source = "",
+    metadata: Notes = None,
+    grant_id: GrantId = "",
+    key: Key = "",
     address: Address = None,
     context: Context = None,
     as_json: AsJson = False,

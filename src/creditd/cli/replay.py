@@ -198,6 +198,15 @@ def _speed(text: str) -> float:
     return speed
 
 
+Columns = Annotated[
+    list[str],
+    typer.Option(
+        "--map", metavar="METER=COLUMN,..", help="Meters and their columns: input_tokens=ContextTokens."
+    ),
+]
+TimeColumn = Annotated[str, typer.Option(metavar="COLUMN", help="Column with the instants.")]
+
+
 def command(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="CSV with a header.", exists=True, dir_okay=False)
@@ -209,18 +218,11 @@ def command(
     feature: Annotated[
         str, typer.Option(metavar="KEY", help="Feature that is used.", autocompletion=completion.features)
     ],
-    columns: Annotated[
-        list[str],
-        typer.Option(
-            "--map", metavar="METER=COLUMN,..", help="Meters and their columns: input_tokens=ContextTokens."
-        ),
-    ],
+    columns: Columns,
     attributes: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE,..", help="Attributes of every request.")
     ] = None,
-    time_column: Annotated[
-        str, typer.Option(metavar="COLUMN", help="Column with the instants.")
-    ] = "TIMESTAMP",
+    time_column: TimeColumn = "TIMESTAMP",
     concurrency: Annotated[
         int, typer.Option(min=1, max=10_000, metavar="NUMBER", help="Calls in flight.")
     ] = 64,

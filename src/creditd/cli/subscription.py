@@ -55,45 +55,50 @@ class Status(StrEnum):
     CANCELED = "canceled"
 
 
+PlanOption = Annotated[
+    str, typer.Option(metavar="KEY", help="Plan to subscribe to.", autocompletion=completion.plans)
+]
+IdOption = Annotated[
+    str,
+    typer.Option(
+        "--id", metavar="ID", help="Id; made up when not given.", autocompletion=completion.subscriptions
+    ),
+]
+PlanVersion = Annotated[
+    int,
+    typer.Option(min=0, metavar="NUMBER", help="Version of the plan; 0: the newest, or the one that it has."),
+]
+Seats = Annotated[int, typer.Option(min=0, metavar="NUMBER", help="Seats; 0: 1, or as many as it has.")]
+StatusOption = Annotated[
+    Status | None, typer.Option(help="Where it stands; active, or as it is, when not given.")
+]
+Start = Annotated[
+    datetime | None,
+    typer.Option(parser=later, metavar="WHEN", help="When it started: an instant. Else now."),
+]
+Anchor = Annotated[
+    datetime | None,
+    typer.Option(parser=later, metavar="WHEN", help="What its periods are counted from. Else its start."),
+]
+CancelAt = Annotated[
+    str, typer.Option(metavar="WHEN", help="When it ends: 30d, an instant, period-end or never.")
+]
+ExternalId = Annotated[str, typer.Option(metavar="TEXT", help="Id in another system, such as billing.")]
+
+
 @app.command("put")
 def put(
     account: Account,
     *,
-    plan: Annotated[
-        str, typer.Option(metavar="KEY", help="Plan to subscribe to.", autocompletion=completion.plans)
-    ] = "",
-    subscription_id: Annotated[
-        str,
-        typer.Option(
-            "--id", metavar="ID", help="Id; made up when not given.", autocompletion=completion.subscriptions
-        ),
-    ] = "",
-    plan_version: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="NUMBER", help="Version of the plan; 0: the newest, or the one that it has."
-        ),
-    ] = 0,
-    seats: Annotated[
-        int, typer.Option(min=0, metavar="NUMBER", help="Seats; 0: 1, or as many as it has.")
-    ] = 0,
-    status: Annotated[
-        Status | None, typer.Option(help="Where it stands; active, or as it is, when not given.")
-    ] = None,
-    start: Annotated[
-        datetime | None,
-        typer.Option(parser=later, metavar="WHEN", help="When it started: an instant. Else now."),
-    ] = None,
-    anchor: Annotated[
-        datetime | None,
-        typer.Option(parser=later, metavar="WHEN", help="What its periods are counted from. Else its start."),
-    ] = None,
-    cancel_at: Annotated[
-        str, typer.Option(metavar="WHEN", help="When it ends: 30d, an instant, period-end or never.")
-    ] = "",
-    external_id: Annotated[
-        str, typer.Option(metavar="TEXT", help="Id in another system, such as billing.")
-    ] = "",
+    plan: PlanOption = "",
+    subscription_id: IdOption = "",
+    plan_version: PlanVersion = 0,
+    seats: Seats = 0,
+    status: StatusOption = None,
+    start: Start = None,
+    anchor: Anchor = None,
+    cancel_at: CancelAt = "",
+    external_id: ExternalId = "",
     preview: Preview = False,
     address: Address = None,
     context: Context = None,
