@@ -18,6 +18,7 @@ from creditd.v1 import accounts_pb2 as pb
 from creditd.v1.accounts_pb2_grpc import AccountsStub
 
 _TRIES = 5
+_NAMED = {"id": "ACCOUNT"}
 
 app = typer.Typer(
     name="account",
@@ -118,7 +119,7 @@ def get(
     Example:
       creditd account get demo
     """
-    with connected(address, context, as_json=as_json) as channel:
+    with connected(address, context, as_json=as_json, named=_NAMED) as channel:
         found = AccountsStub(channel).GetAccount(pb.GetAccountRequest(id=account), timeout=TIMEOUT_SECONDS)
     if as_json:
         print_json(found)
@@ -180,7 +181,7 @@ def _change(
     create: bool = False,
 ) -> None:
     """Read, change, put back with the etag; again when somebody else was faster."""
-    with connected(address, context, as_json=as_json) as channel:
+    with connected(address, context, as_json=as_json, named=_NAMED) as channel:
         stub = AccountsStub(channel)
         for tries_left in reversed(range(_TRIES)):
             before = _read(stub, account, create=create)
