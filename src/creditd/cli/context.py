@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from getpass import getpass
 from typing import Annotated
 
 import typer
@@ -33,7 +35,7 @@ app = typer.Typer(
     help="""Servers by name, and which one commands talk to.
 
 Example:
-  creditd context add prod https://creditd.example.com
+  creditd context add local 127.0.0.1:50051
 """,
     no_args_is_help=True,
 )
@@ -208,9 +210,7 @@ def _load() -> Contexts:
 
 def _read_key() -> str:
     """The API key from stdin; asked for without an echo on a terminal."""
-    stdin = typer.get_text_stream("stdin")
-    key = str(typer.prompt("API key", hide_input=True, err=True)) if stdin.isatty() else stdin.readline()
-    key = key.strip()
+    key = (getpass("API key: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
     if not key:
         raise ContextError("there is no API key on stdin")
     check_key(key)

@@ -108,7 +108,7 @@ class RowStream:
 def show(*items: RenderableType) -> None:
     """Print to stdout, one item after the other; a str is text, never markup."""
     terminal = sys.stdout.isatty()
-    console = Console(highlight=False, width=None if terminal else _PIPE_WIDTH)
+    console = _console(width=None if terminal else _PIPE_WIDTH)
     with console.capture() as captured:
         for item in items:
             if isinstance(item, str | Text):
@@ -204,4 +204,14 @@ def console_for_progress() -> Console:
 
 
 def _stderr() -> Console:
-    return Console(stderr=True, highlight=False)
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool = False, width: int | None = None) -> Console:
+    console = Console(stderr=stderr, highlight=False, width=width)
+    # With NO_COLOR rich leaves bold and the like, which is not plain.
+    return (
+        Console(stderr=stderr, highlight=False, width=width, color_system=None)
+        if console.no_color
+        else console
+    )
