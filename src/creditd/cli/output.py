@@ -17,6 +17,7 @@ from enum import IntEnum
 import typer
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -87,22 +88,37 @@ class RowStream:
     """A table that is printed page by page: columns stay as wide as the widest page so far."""
 
     def __init__(self, columns: Sequence[Column | str]) -> None:
-        self._columns = columns
-        self._widths = [0] * len(columns)
+        self._columns = [item if isinstance(item, Column) else Column(item) for item in columns]
+        self._widths = [cell_len(column.title) for column in self._columns]
         self._begun = False
 
     def add(self, rows: Sequence[Sequence[str | Text]]) -> None:
         """Print a page of rows, the first one under the headings."""
         if not rows:
             return
-        made = table(self._columns, rows, header=not self._begun)
-        for place, column in enumerate(made.columns):
-            cells = [len(str(row[place])) for row in rows]
-            title = 0 if self._begun else len(str(column.header))
-            self._widths[place] = max(self._widths[place], title, *cells)
-            column.min_width = self._widths[place]
+        cells = [[plain(cell) if isinstance(cell, str) else cell.plain for cell in row] for row in rows]
+        for place, width in enumerate(self._widths):
+            self._widths[place] = max(width, *(cell_len(row[place]) for row in cells))
+        if sys.stdout.isatty():
+            self._show(rows)
+        else:
+            titles = [] if self._begun else [[column.title for column in self._columns]]
+            # Not by rich: a whole ledger in a pipe is many lines.
+            write("".join(f"{self._line(row)}\n" for row in [*titles, *cells]))
         self._begun = True
+
+    def _show(self, rows: Sequence[Sequence[str | Text]]) -> None:
+        made = table(self._columns, rows, header=not self._begun)
+        for column, width in zip(made.columns, self._widths, strict=True):
+            column.min_width = width
         show(made)
+
+    def _line(self, row: Sequence[str]) -> str:
+        parts = []
+        for column, width, cell in zip(self._columns, self._widths, row, strict=True):
+            blanks = " " * (width - cell_len(cell))
+            parts.append(f"{blanks}{cell}" if column.number else f"{cell}{blanks}")
+        return "  ".join(parts).rstrip()
 
 
 def show(*items: RenderableType) -> None:
