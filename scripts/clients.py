@@ -25,7 +25,7 @@ CLIENTS = ROOT / "clients"
 TRANSPORTS = ("asgi", "grpcio")
 
 # Set to False while clients are still being written: then languages without a folder are left out, with a warning.
-ALL_REQUIRED = False
+ALL_REQUIRED = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from creditd.embedded import EmbeddedPostgres, EmbeddedValkey
 # A developer's own settings must not change what is tested.
 for _name in [name for name in os.environ if name.startswith("CREDITD_") and name != "CREDITD_TEST_DATA"]:
     del os.environ[_name]
+# Nor must the servers that a developer has contexts for.
+os.environ["CREDITD_CONTEXT_FILE"] = os.devnull
 
 hypothesis.settings.register_profile("ci", deadline=None, print_blob=True)
 hypothesis.settings.register_profile(

@@ -40,7 +40,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
 }
 # grpcio's companions are packages of their own.
 FAMILIES = {"grpc_health": "grpc", "grpc_reflection": "grpc", "grpc_status": "grpc"}
-ENVIRONMENT = ("creditd.config", "creditd.cli.server", "creditd.embedded")
+ENVIRONMENT = ("creditd.config", "creditd.cli.environment", "creditd.cli.server", "creditd.embedded")
 
 
 def _modules() -> dict[str, str]:

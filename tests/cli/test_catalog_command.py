@@ -71,8 +71,8 @@ def test_apply_sends_the_file_and_shows_the_changes(server: Server) -> None:
     assert request.catalog == load_catalog(CATALOG).message
     assert (request.dry_run, request.expected_version, request.note) == (False, 6, "why")
     assert request.effective_at.ToJsonString() == "2026-01-31T10:00:00Z"
-    assert "changed: price [of] tokens: 1 → 2" in out
-    assert "is now version 7" in out
+    assert out.splitlines()[1].split(maxsplit=3) == ["changed", "feature", "chat", "price [of] tokens: 1 → 2"]
+    assert "the catalog is version 7" in out
 
 
 def test_diff_changes_nothing(server: Server) -> None:

@@ -328,6 +328,15 @@ def test_what_is_shown_loads_back_equal(message: pb.Catalog, as_json: bool) -> N
         assert parse_catalog(text, "x.yaml").message == message
 
 
+def test_the_longest_period_loads_back_and_a_longer_one_is_refused() -> None:
+    plan = pb.Plan(allowances=[pb.Allowance(every=pb.Period(unit=pb.Period.UNIT_MINUTE, count=2**31 - 1))])
+    text = dump_catalog(pb.Catalog(plans=[plan]))
+
+    assert parse_catalog(text, "x.yaml").message.plans[0] == plan
+    with pytest.raises(DocumentError, match="expected a count"):
+        parse_catalog(text.replace(str(2**31 - 1), str(2**31)), "x.yaml")
+
+
 def test_a_free_price_is_shown_as_such() -> None:
     message = pb.Catalog(features=[pb.Feature(rates=[pb.Rate(prices=[pb.MeterPrice(meter="m")])])])
 

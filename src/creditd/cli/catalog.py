@@ -5,43 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from google.protobuf.json_format import MessageToJson
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
-from creditd.cli.catalog_dump import dump_catalog
-from creditd.cli.catalog_fields import TextError, timestamp
-from creditd.cli.catalog_file import LoadedCatalog, load_catalog
 from creditd.cli.catalog_prices import import_prices_command
-from creditd.cli.client import (
-    DEFAULT_ADDRESS,
-    TIMEOUT_SECONDS,
-    Address,
-    AsJson,
-    channel,
-    errors,
-    fail,
-    showing_errors,
-)
-from creditd.cli.document import DocumentError
+from creditd.cli.client import TIMEOUT_SECONDS, Address, AsJson, Context, ExitCode, connected
+from creditd.cli.listing import Limit, pages, show_pages
+from creditd.cli.output import Column, complain, fail, print_json, show, styled, table, waiting, write
+from creditd.cli.values import instant_text, later
 from creditd.v1 import catalog_pb2 as pb
 from creditd.v1.catalog_pb2_grpc import CatalogsStub
 
-app = typer.Typer(name="catalog", help="Apply, compare and show catalogs.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from creditd.cli.catalog_file import LoadedCatalog
+
+_APPLY_TIMEOUT_SECONDS = 300.0
+
+app = typer.Typer(
+    name="catalog",
+    help="""Apply, compare and show catalogs.
+
+Example:
+  creditd catalog apply examples/catalog.yaml --note "first prices"
+""",
+    no_args_is_help=True,
+)
 app.command("import-prices")(import_prices_command)
 
-File = Annotated[Path, typer.Argument(help="Catalog file: YAML, or JSON if named *.json.", dir_okay=False)]
-
-
-def _instant(text: str) -> datetime:
-    try:
-        return timestamp(text)
-    except TextError as error:
-        raise typer.BadParameter(str(error)) from None
+File = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Catalog file: YAML, or JSON if named *.json.", dir_okay=False)
+]
 
 
 @app.command("apply")
@@ -50,105 +45,173 @@ def apply_command(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and compare, change nothing.")] = False,
     expected_version: Annotated[
-        int, typer.Option(min=0, help="Refuse if another version than this is in force; 0: any.")
+        int,
+        typer.Option(
+            min=0, metavar="NUMBER", help="Refuse if another version than this is the newest; 0: any."
+        ),
     ] = 0,
-    note: Annotated[str, typer.Option(help="Why, for the history.")] = "",
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the history.")] = "",
     effective_at: Annotated[
         datetime | None,
-        typer.Option(parser=_instant, metavar="ISO", help="From when on; now if not given."),
+        typer.Option(parser=later, metavar="WHEN", help="From when on: an instant, or 2d. Else now."),
     ] = None,
-    address: Address = DEFAULT_ADDRESS,
+    address: Address = None,
+    context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put a catalog in force, whole: what is not in the file is removed."""
-    loaded = _load(file)
+    """Put a catalog in force, whole: what is not in the file is removed.
+
+    Example:
+      creditd catalog apply examples/catalog.yaml --note "image prices"
+    """
+    loaded = _load(file, quiet=as_json)
     request = pb.ApplyCatalogRequest(
         catalog=loaded.message, dry_run=dry_run, expected_version=expected_version, note=note
     )
     if effective_at is not None:
         request.effective_at.FromDatetime(effective_at)
-    response = _apply(request, loaded, address)
+    response = _apply(request, loaded, address, context, as_json=as_json)
     if as_json:
-        _print_json(response)
+        print_json(response)
         return
-    _print_changes(response.changes)
-    done = "would become" if dry_run else "is now"
-    typer.echo(f"The catalog {done} version {response.version}.")
+    _show_changes(response.changes)
+    done = "would be" if dry_run else "is"
+    version = f"version {response.version}" if response.version else "still empty"
+    show(f"the catalog {done} {version}" if response.changes else f"the catalog stays {version}")
 
 
 @app.command("diff")
-def diff_command(file: File, *, address: Address = DEFAULT_ADDRESS, as_json: AsJson = False) -> None:
-    """Show what applying a catalog would change."""
-    loaded = _load(file)
-    response = _apply(pb.ApplyCatalogRequest(catalog=loaded.message, dry_run=True), loaded, address)
+def diff_command(
+    file: File,
+    *,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="End with 1 when something would change, as git diff does.")
+    ] = False,
+    address: Address = None,
+    context: Context = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what applying a catalog would change. Exit code 0 either way, unless --exit-code is given.
+
+    Example:
+      creditd catalog diff examples/catalog.yaml
+    """
+    loaded = _load(file, quiet=as_json)
+    request = pb.ApplyCatalogRequest(catalog=loaded.message, dry_run=True)
+    response = _apply(request, loaded, address, context, as_json=as_json)
     if as_json:
-        _print_json(response)
+        print_json(response)
     else:
-        _print_changes(response.changes)
+        _show_changes(response.changes)
+    raise typer.Exit(ExitCode.DENIED if exit_code and response.changes else ExitCode.OK)
 
 
 @app.command("show")
 def show_command(
     *,
-    version: Annotated[int, typer.Option(min=0, help="Which version; 0: the one in force.")] = 0,
-    address: Address = DEFAULT_ADDRESS,
+    version: Annotated[
+        int, typer.Option(min=0, metavar="NUMBER", help="Which version; 0: the one in force.")
+    ] = 0,
+    address: Address = None,
+    context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print a catalog as a file that `apply` takes."""
-    with showing_errors(address), channel(address) as connection:
-        stub = CatalogsStub(connection)
+    """Print a catalog as a file that `apply` takes, YAML or with --json JSON.
+
+    Example:
+      creditd catalog show
+    """
+    # Here and not above, as below: YAML is slow to import.
+    from creditd.cli.catalog_dump import dump_catalog
+
+    with connected(address, context, as_json=as_json) as channel:
+        stub = CatalogsStub(channel)
         response = stub.GetCatalog(pb.GetCatalogRequest(version=version), timeout=TIMEOUT_SECONDS)
     if not as_json:
-        since = response.effective_at.ToDatetime().isoformat(timespec="seconds")
-        typer.echo(f"# catalog version {response.version}, effective at {since}Z")
-    typer.echo(dump_catalog(response.catalog, as_json=as_json), nl=False)
+        since = instant_text(response.effective_at)
+        write(f"# catalog version {response.version}, effective at {since}\n")
+    write(dump_catalog(response.catalog, as_json=as_json))
 
 
-def _load(file: Path) -> LoadedCatalog:
+@app.command("versions")
+def versions_command(
+    *,
+    limit: Limit = 100,
+    address: Address = None,
+    context: Context = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the versions of the catalog, newest first. With --json one a line.
+
+    Example:
+      creditd catalog versions
+    """
+    columns = (Column("version", number=True), "effective at", "")
+    with connected(address, context, as_json=as_json) as channel:
+        stub = CatalogsStub(channel)
+        current = stub.GetCatalog(pb.GetCatalogRequest(), timeout=TIMEOUT_SECONDS).version
+
+        def row(item: pb.GetCatalogResponse) -> Sequence[str | Text]:
+            state = styled("in force", "green") if item.version == current else styled("")
+            return (f"{item.version:,}", instant_text(item.effective_at), state)
+
+        found = pages(stub.ListCatalogVersions, pb.ListCatalogVersionsRequest(), "versions", limit)
+        show_pages(
+            found, columns, row, as_json=as_json, empty="there is no catalog yet; `creditd catalog apply`"
+        )
+
+
+def _load(file: Path, *, quiet: bool) -> LoadedCatalog:
+    from creditd.cli.catalog_file import load_catalog
+    from creditd.cli.document import DocumentError
+
     try:
-        return load_catalog(file)
+        with waiting(f"reading {file}", quiet=quiet):
+            return load_catalog(file)
     except DocumentError as error:
-        for line in error.lines():
-            errors.print(line, markup=False)
-        raise fail(f"{file} has {len(error.faults)} fault{'' if len(error.faults) == 1 else 's'}") from None
+        count = len(error.faults)
+        complain(f"{file} has {count} fault{'' if count == 1 else 's'}", *error.lines())
+        raise typer.Exit(ExitCode.USAGE) from None
     except OSError as error:
         raise fail(f"cannot read {file}: {error.strerror}") from None
 
 
-def _apply(request: pb.ApplyCatalogRequest, loaded: LoadedCatalog, address: str) -> pb.ApplyCatalogResponse:
+def _apply(
+    request: pb.ApplyCatalogRequest,
+    loaded: LoadedCatalog,
+    address: str | None,
+    context: str | None,
+    *,
+    as_json: bool,
+) -> pb.ApplyCatalogResponse:
     def place(path: str) -> str:
-        found = loaded.locate(path)
-        return f"{loaded.file}:{found.line}:{found.column}" if found else loaded.file
+        found = loaded.locate(path) if path.startswith("catalog.") else None
+        return f"{loaded.file}:{found.line}:{found.column}" if found else ""
 
-    with showing_errors(address, place), channel(address) as connection:
-        response: pb.ApplyCatalogResponse = CatalogsStub(connection).ApplyCatalog(
-            request, timeout=TIMEOUT_SECONDS
-        )
+    named = {"effective_at": "--effective-at"}
+    with (
+        connected(address, context, as_json=as_json, place=place, named=named) as channel,
+        waiting(f"{'comparing' if request.dry_run else 'applying'} {loaded.file}", quiet=as_json),
+    ):
+        stub = CatalogsStub(channel)
+        response: pb.ApplyCatalogResponse = stub.ApplyCatalog(request, timeout=_APPLY_TIMEOUT_SECONDS)
     return response
 
 
-def _print_changes(changes: Sequence[pb.Change]) -> None:
-    table = Table("what", "key", "change", "accounts", box=None, pad_edge=False)
+def _show_changes(changes: Sequence[pb.Change]) -> None:
+    if not changes:
+        show("nothing changes")
+        return
     colours = {"ADDED": "green", "CHANGED": "yellow", "REMOVED": "red"}
+    columns: list[Column | str] = ["", "what", Column("key", style="cyan"), "change"]
+    counted = any(change.accounts_affected for change in changes)
+    rows = []
     for change in changes:
-        colour = colours.get(change.action, "default")
-        table.add_row(
+        row: list[str | Text] = [
+            styled(change.action.lower(), colours.get(change.action, "")),
             change.kind,
-            escape(change.key),
-            f"[{colour}]{change.action.lower()}[/]: {escape(change.summary)}",
-            str(change.accounts_affected or ""),
-        )
-    if changes:
-        Console().print(table)
-    else:
-        typer.echo("Nothing changes.")
-
-
-def _print_json(response: pb.ApplyCatalogResponse) -> None:
-    text = MessageToJson(
-        response,
-        preserving_proto_field_name=True,
-        always_print_fields_with_no_presence=True,
-        ensure_ascii=False,
-    )
-    typer.echo(text)
+            change.key,
+            change.summary,
+        ]
+        rows.append([*row, f"{change.accounts_affected:,}"] if counted else row)
+    show(table([*columns, Column("accounts", number=True)] if counted else columns, rows))

@@ -35,7 +35,7 @@ VALUE: Final = "google.protobuf.Value"
 
 _NUMBER = re.compile(r"[-+]?\d[\d_]*(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
 _MONEY = re.compile(r"(\S+) +([A-Z]{3})")
-_PERIOD = re.compile(r"(?:(\d{1,9}) +)?([a-z]+?)(s?)")
+_PERIOD = re.compile(r"(?:(\d{1,10}) +)?([a-z]+?)(s?)")
 
 
 class TextError(ValueError):

@@ -6,17 +6,16 @@ import csv
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from creditd.cli.catalog_dump import dump_catalog
-from creditd.cli.catalog_file import load_catalog
-from creditd.cli.client import errors, fail
-from creditd.cli.document import DocumentError
-from creditd.cli.import_prices import Imported, import_prices, load_price_map
+from creditd.cli.output import fail, note, waiting, write
 from creditd.cli.price_units import money_of
 from creditd.v1 import catalog_pb2 as pb
+
+if TYPE_CHECKING:
+    from creditd.cli.import_prices import Imported
 
 
 def _fraction(text: str) -> Fraction:
@@ -27,10 +26,12 @@ def _fraction(text: str) -> Fraction:
 
 
 def import_prices_command(
-    file: Annotated[Path, typer.Argument(help="LiteLLM price map, as JSON.", dir_okay=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="LiteLLM price map, as JSON.", dir_okay=False)],
     *,
-    feature: Annotated[str, typer.Option(help="Key of the CREDIT feature that gets the rates.")],
-    credit: Annotated[str, typer.Option(help="Key of the credit that it burns.")],
+    feature: Annotated[
+        str, typer.Option(metavar="KEY", help="Key of the CREDIT feature that gets the rates.")
+    ],
+    credit: Annotated[str, typer.Option(metavar="KEY", help="Key of the credit that it burns.")],
     credit_value: Annotated[
         Fraction, typer.Option(parser=_fraction, metavar="USD", help="What one credit is worth, in USD.")
     ],
@@ -39,22 +40,36 @@ def import_prices_command(
     ] = Fraction(1),
     merge: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help="Catalog to put the rates into (its comments are not kept)."),
+        typer.Option(
+            metavar="FILE", dir_okay=False, help="Catalog to put the rates into (its comments are not kept)."
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help="Where to write; *.json is faster to read back. Else stdout."),
+        typer.Option(metavar="FILE", dir_okay=False, help="Where to write, as YAML or *.json. Else stdout."),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Where to list what is not in the rates, as CSV.")
+        Path | None,
+        typer.Option(metavar="FILE", dir_okay=False, help="Where to list what the rates lack, as CSV."),
     ] = None,
 ) -> None:
-    """Make a catalog from a price map: exact prices, in credits, for every model."""
+    r"""Make a catalog from a price map: exact prices, in credits, for every model.
+
+    Example:
+      creditd catalog import-prices examples/model-prices.json --feature chat \
+        --credit credits --credit-value 0.01 --markup 1.3 --output prices.json
+    """
+    # Here and not above: YAML is slow to import.
+    from creditd.cli.catalog_dump import dump_catalog
+    from creditd.cli.document import DocumentError
+    from creditd.cli.import_prices import import_prices, load_price_map
+
     try:
-        imported = import_prices(
-            load_price_map(file), credit=credit, feature=feature, credit_value=credit_value, markup=markup
-        )
-        catalog = _merged(merge, imported, credit, credit_value)
+        with waiting(f"importing {file}"):
+            imported = import_prices(
+                load_price_map(file), credit=credit, feature=feature, credit_value=credit_value, markup=markup
+            )
+            catalog = _merged(merge, imported, credit, credit_value)
     except DocumentError as error:
         raise fail("\n".join(error.lines())) from None
     except OSError as error:
@@ -63,16 +78,21 @@ def import_prices_command(
         raise fail(f"{file}: {error}") from None
     text = dump_catalog(catalog, as_json=output is not None and output.suffix == ".json")
     if output is None:
-        typer.echo(text, nl=False)
-    else:
-        output.write_text(text, encoding="utf-8")
+        write(text)
+    try:
+        if output is not None:
+            output.write_text(text, encoding="utf-8")
+        if report is not None:
+            _write_report(imported, report)
+    except OSError as error:
+        raise fail(f"cannot write {error.filename}: {error.strerror}") from None
     _summarise(imported)
-    if report is not None:
-        _write_report(imported, report)
 
 
 def _merged(merge: Path | None, imported: Imported, credit: str, credit_value: Fraction) -> pb.Catalog:
     """The catalog of `merge` with the feature's rates replaced, or one with nothing but the feature."""
+    from creditd.cli.catalog_file import load_catalog
+
     catalog = pb.Catalog() if merge is None else load_catalog(merge).message
     if all(known.key != credit for known in catalog.credits):
         catalog.credits.add(key=credit, value=money_of(credit_value))
@@ -89,17 +109,15 @@ def _merged(merge: Path | None, imported: Imported, credit: str, credit_value: F
 
 def _summarise(imported: Imported) -> None:
     rates = len(imported.feature.rates)
-    errors.print(
-        f"{imported.models:,} models, {rates:,} rates, {imported.feature.ByteSize():,} bytes", markup=False
-    )
+    note(f"{imported.models:,} models, {rates:,} rates, {imported.feature.ByteSize():,} bytes")
     if imported.unpriced:
-        errors.print(f"{len(imported.unpriced):,} models have no price in the map", markup=False)
+        note(f"{len(imported.unpriced):,} models have no price in the map")
     for title, entries in (
         ("not in the rates", imported.unexpressed),
         ("rounded", imported.approximated),
     ):
         for (field, why), count in Counter((entry.field, entry.why) for entry in entries).most_common():
-            errors.print(f"  {title}: {count:,} x {field}: {why}", markup=False)
+            note(f"  {title}: {count:,} x {field}: {why}")
 
 
 def _write_report(imported: Imported, report: Path) -> None:

@@ -3,36 +3,59 @@
 from __future__ import annotations
 
 import uuid
+from enum import StrEnum
 from typing import Annotated
 
 import typer
-from google.protobuf.json_format import MessageToJson
-from google.protobuf.message import Message
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
-from creditd.cli.client import (
-    DEFAULT_ADDRESS,
-    TIMEOUT_SECONDS,
-    Address,
-    AsJson,
-    ExitCode,
-    channel,
-    showing_errors,
+from creditd.cli import completion
+from creditd.cli.client import TIMEOUT_SECONDS, Account, Address, AsJson, Context, ExitCode, connected
+from creditd.cli.output import facts, print_json, show, styled
+from creditd.cli.tables import balances_table, grants_table
+from creditd.cli.use import (
+    Attributes,
+    Feature,
+    Quantity,
+    Subject,
+    Usage,
+    affordable_text,
+    state_facts,
+    use_fields,
+    value_text,
+    verdict,
 )
-from creditd.cli.pairs import credits_text, pairs, quantities
+from creditd.cli.values import credits_text, micros_of, of_credit, pairs
 from creditd.v1 import entitlements_pb2 as pb
 from creditd.v1.entitlements_pb2_grpc import EntitlementsStub
 
-Account = Annotated[str, typer.Argument(help="Account id.")]
-Feature = Annotated[str, typer.Argument(help="Feature key.")]
-Quantity = Annotated[int | None, typer.Option(help="Units of the feature's default meter; 1 by default.")]
-Usage = Annotated[list[str] | None, typer.Option(help="Units by meter: input_tokens=1200,output_tokens=80.")]
-Attributes = Annotated[list[str] | None, typer.Option(help="What rates match on: model=gpt-4o,region=eu.")]
-Metadata = Annotated[list[str] | None, typer.Option(help="Kept on the ledger entry: request=r1.")]
-Subject = Annotated[str, typer.Option(help="User, seat or key within the account.")]
 
-_MODES = {"enforce": pb.MODE_ENFORCE, "partial": pb.MODE_PARTIAL, "record": pb.MODE_RECORD}
+class Mode(StrEnum):
+    """What happens when there is not enough."""
+
+    ENFORCE = "enforce"
+    PARTIAL = "partial"
+    RECORD = "record"
+
+    @property
+    def on_the_wire(self) -> pb.Mode.ValueType:
+        """The API's value."""
+        return pb.Mode.Value(f"MODE_{self.name}")
+
+
+ModeOption = Annotated[
+    Mode,
+    typer.Option(help="When there is not enough: all or nothing, what is there, or record it all the same."),
+]
+Metadata = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE,..", help="Kept on the ledger entry: request=r1.")
+]
+Cost = Annotated[
+    int | None,
+    typer.Option(
+        parser=micros_of, metavar="CREDITS", help="The cost in credits, for features with an external rate."
+    ),
+]
 
 
 def check(
@@ -43,39 +66,50 @@ def check(
     usage: Usage = None,
     attributes: Attributes = None,
     subject: Subject = "",
-    explain: Annotated[bool, typer.Option("--explain", help="Say how the answer came about.")] = False,
-    address: Address = DEFAULT_ADDRESS,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="With the steps of the decision; see also `creditd explain`.")
+    ] = False,
+    address: Address = None,
+    context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    """May the account do this? Changes nothing. Exit code 1 when it may not.
+    """May the account do this?
 
-    Example: creditd check demo chat --attributes model=gpt-4o --usage input_tokens=1000
+    Changes nothing. Exit code 1 when it may not.
+
+    Example:
+      creditd check demo chat --attributes model=gpt-4o --usage input_tokens=900
     """
     request = pb.CheckRequest(
         account=account,
         feature=feature,
-        subject=subject,
-        quantity=quantity,
-        usage=quantities(usage or (), "--usage"),
-        attributes=pairs(attributes or (), "--attributes"),
         explain=explain,
+        **use_fields(quantity, usage, attributes, subject),
     )
-    with showing_errors(address), channel(address) as open_channel:
-        answer = EntitlementsStub(open_channel).Check(request, timeout=TIMEOUT_SECONDS)
+    with connected(address, context, as_json=as_json) as channel:
+        answer = EntitlementsStub(channel).Check(request, timeout=TIMEOUT_SECONDS)
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     else:
-        rows = [("costs", f"{credits_text(answer.cost_micros)} {answer.credit}")] if answer.credit else []
-        if answer.HasField("value"):
-            rows.append(("value", MessageToJson(answer.value, indent=None)))
-        rows += _balance_rows(answer)
-        if answer.credit or answer.HasField("limit"):
-            rows.append(("affordable", f"{answer.affordable_quantity:,} units"))
-        _print_ruling(answer, rows)
-        for step in answer.explanation:
-            amount = f"  {credits_text(step.amount_micros)}" if step.amount_micros else ""
-            Console(highlight=False).print(f"  {step.kind}: {step.key}  {step.detail}{amount}", markup=False)
+        _show_check(answer)
     raise typer.Exit(ExitCode.OK if answer.allowed else ExitCode.DENIED)
+
+
+def _show_check(answer: pb.CheckResponse) -> None:
+    rows: list[tuple[str, str | Text]] = []
+    if answer.credit:
+        rows.append(("costs", of_credit(answer.cost_micros, answer.credit)))
+    if answer.HasField("value"):
+        rows.append(("value", value_text(answer)))
+    rows += state_facts(answer)
+    if answer.credit or answer.HasField("limit"):
+        rows.append(("affordable", affordable_text(answer)))
+    show(verdict(answer), facts(rows))
+    if answer.explanation:
+        # Here and not above: few ask for it.
+        from creditd.cli.explain import steps
+
+        show("", steps(answer))
 
 
 def consume(
@@ -85,126 +119,100 @@ def consume(
     quantity: Quantity = None,
     usage: Usage = None,
     attributes: Attributes = None,
-    metadata: Metadata = None,
     subject: Subject = "",
-    mode: Annotated[str, typer.Option(help="enforce, partial or record.")] = "enforce",
-    idempotency_key: Annotated[str, typer.Option(help="Burns once per key; made up when not given.")] = "",
-    cost: Annotated[
-        int | None, typer.Option(help="Micro-credits, for features with an external rate.")
-    ] = None,
-    address: Address = DEFAULT_ADDRESS,
+    metadata: Metadata = None,
+    mode: ModeOption = Mode.ENFORCE,
+    idempotency_key: Annotated[
+        str,
+        typer.Option(
+            "--idempotency-key", "--key", metavar="KEY", help="Burns once per key; made up when not given."
+        ),
+    ] = "",
+    cost: Cost = None,
+    address: Address = None,
+    context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    """Burn credits or count usage. Exit code 1 when it was denied.
+    r"""Burn credits or count usage.
 
-    Example: creditd consume demo chat --attributes model=gpt-4o --usage output_tokens=500 --idempotency-key r1
+    Exit code 1 when it was denied. The key is printed, also when it was made
+    up: the same command with it never burns a second time.
+
+    Example:
+      creditd consume demo chat --attributes model=gpt-4o \
+        --usage output_tokens=500 --key r1
     """
-    if mode not in _MODES:
-        raise typer.BadParameter(f"expected one of {', '.join(_MODES)}", param_hint="--mode")
+    key = idempotency_key or str(uuid.uuid4())
     request = pb.ConsumeRequest(
         account=account,
         feature=feature,
-        subject=subject,
-        quantity=quantity,
-        usage=quantities(usage or (), "--usage"),
-        attributes=pairs(attributes or (), "--attributes"),
         metadata=pairs(metadata or (), "--metadata"),
-        mode=_MODES[mode],
-        idempotency_key=idempotency_key or str(uuid.uuid4()),
+        mode=mode.on_the_wire,
+        idempotency_key=key,
         cost_micros=cost,
+        **use_fields(quantity, usage, attributes, subject),
     )
-    with showing_errors(address), channel(address) as open_channel:
-        answer = EntitlementsStub(open_channel).Consume(request, timeout=TIMEOUT_SECONDS)
+    with connected(address, context, as_json=as_json, retry=("--idempotency-key", key)) as channel:
+        answer = EntitlementsStub(channel).Consume(request, timeout=TIMEOUT_SECONDS)
     if as_json:
-        _print_json(answer)
+        print_json(answer)
     else:
-        rows = [("burned", f"{credits_text(answer.charged_micros)} {answer.credit}")] if answer.credit else []
-        if answer.shortfall_micros:
-            rows.append(("short of", credits_text(answer.shortfall_micros)))
-        rows += _balance_rows(answer)
-        rows += [
-            ("paid by", f"{item.grant_id}: {credits_text(item.amount_micros)}") for item in answer.allocations
-        ]
-        if answer.entry_id:
-            replayed = " (replayed)" if answer.replayed else ""
-            rows.append(("entry", f"{answer.entry_id}, number {answer.sequence}{replayed}"))
-            rows.append(("key", request.idempotency_key))
-        _print_ruling(answer, rows)
+        _show_consume(answer, key)
     raise typer.Exit(ExitCode.OK if answer.allowed else ExitCode.DENIED)
+
+
+def _show_consume(answer: pb.ConsumeResponse, key: str) -> None:
+    rows: list[tuple[str, str | Text]] = []
+    if answer.credit:
+        rows.append(("burned", of_credit(answer.charged_micros, answer.credit)))
+    if answer.overage_micros:
+        rows.append(("overage", of_credit(answer.overage_micros, answer.credit)))
+    if answer.shortfall_micros:
+        short = answer.shortfall_micros
+        # Where a limit denied, units are missing and not credits.
+        is_limit = answer.reason == pb.REASON_LIMIT_EXCEEDED
+        rows.append(("short of", f"{short:,} units" if is_limit else of_credit(short, answer.credit)))
+    rows += [
+        ("paid by", f"{item.grant_id}: {credits_text(item.amount_micros)}") for item in answer.allocations
+    ]
+    rows += state_facts(answer)
+    if answer.entry_id:
+        rows.append(("entry", f"{answer.entry_id}, number {answer.sequence:,}"))
+        replayed = (
+            styled("  replayed: burned before, nothing burned now", "yellow") if answer.replayed else ""
+        )
+        rows.append(("key", styled(key).append(replayed)))
+    show(verdict(answer), facts(rows))
 
 
 def balance(
     account: Account,
     *,
-    credit: Annotated[str, typer.Option(help="Credit type; all by default.")] = "",
-    address: Address = DEFAULT_ADDRESS,
+    credit: Annotated[
+        str,
+        typer.Option(
+            metavar="KEY", help="Credit type; all by default.", autocompletion=completion.credit_keys
+        ),
+    ] = "",
+    address: Address = None,
+    context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    """What an account has, and the grants behind it in the order in which they burn.
+    """What an account has, and the grants that it burns next.
 
-    Example: creditd balance demo
+    Example:
+      creditd balance demo
     """
-    with showing_errors(address), channel(address) as open_channel:
-        answer = EntitlementsStub(open_channel).GetBalance(
+    with connected(address, context, as_json=as_json) as channel:
+        answer = EntitlementsStub(channel).GetBalance(
             pb.GetBalanceRequest(account=account, credit=credit), timeout=TIMEOUT_SECONDS
         )
     if as_json:
-        _print_json(answer)
+        print_json(answer)
         return
-    console = Console(highlight=False)
-    table = Table("credit", "available", "granted", "held", "overage", "debt", "next expiry", box=None)
-    for item in answer.balances:
-        expiry = item.next_expiry.ToJsonString() if item.HasField("next_expiry") else ""
-        amounts = (
-            item.available_micros,
-            item.granted_micros,
-            item.held_micros,
-            item.overage_micros,
-            item.debt_micros,
-        )
-        table.add_row(item.credit, *(credits_text(amount) for amount in amounts), expiry)
-    console.print(table)
+    if not answer.balances:
+        show(f"account {account} has no credits: the catalog in force has no credit types")
+        return
+    show(balances_table(answer.balances))
     if answer.grants:
-        grants = Table("grant", "remaining", "of", "priority", "expires", "source", box=None)
-        for held in answer.grants:
-            grant = held.grant
-            grants.add_row(
-                grant.id,
-                credits_text(held.remaining_micros),
-                credits_text(grant.amount_micros),
-                str(grant.priority),
-                grant.expires_at.ToJsonString() if grant.HasField("expires_at") else "never",
-                grant.source,
-            )
-        console.print()
-        console.print(grants)
-
-
-def _balance_rows(answer: pb.CheckResponse | pb.ConsumeResponse) -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    if answer.HasField("balance"):
-        rows.append(("available", f"{credits_text(answer.balance.available_micros)} {answer.credit}"))
-    if answer.HasField("limit"):
-        limit = answer.limit
-        of = "unlimited" if limit.unlimited else f"{limit.limit:,}"
-        resets = f", resets {limit.resets_at.ToJsonString()}" if limit.HasField("resets_at") else ""
-        rows.append(("used", f"{limit.used:,} of {of}{resets}"))
-    return rows
-
-
-def _print_ruling(answer: pb.CheckResponse | pb.ConsumeResponse, rows: list[tuple[str, str]]) -> None:
-    console = Console(highlight=False)
-    reason = pb.Reason.Name(answer.reason).removeprefix("REASON_")
-    console.print(f"[bold green]allowed[/] {reason}" if answer.allowed else f"[bold red]denied[/] {reason}")
-    if answer.message:
-        console.print(f"  {answer.message}", markup=False)
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for name, text in rows:
-        table.add_row(f"  {name}", text)
-    console.print(table)
-
-
-def _print_json(message: Message) -> None:
-    # False and zero are told too: a script asks for them by name.
-    text = MessageToJson(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    typer.echo(text)
+        show("", grants_table(answer.grants))

@@ -16,13 +16,14 @@ from typing import Annotated, Final
 import grpc
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from creditd.cli.client import DEFAULT_ADDRESS, Address, AsJson, ExitCode, aio_channel, fail
-from creditd.cli.pairs import credits_text, pairs
+from creditd.cli import completion
+from creditd.cli.client import Address, AsJson, Context, ExitCode, Server, aio_channel, chosen_server
+from creditd.cli.data import Mode, ModeOption
+from creditd.cli.output import console_for_progress, facts, fail, note, show, styled, write
 from creditd.cli.trace import Row, Trace, TraceError, read_trace
+from creditd.cli.values import credits_text, pairs
 from creditd.v1 import entitlements_pb2 as pb
 from creditd.v1.entitlements_pb2_grpc import EntitlementsStub
 
@@ -197,35 +198,62 @@ def _speed(text: str) -> float:
     return speed
 
 
+Columns = Annotated[
+    list[str],
+    typer.Option(
+        "--map", metavar="METER=COLUMN,..", help="Meters and their columns: input_tokens=ContextTokens."
+    ),
+]
+TimeColumn = Annotated[str, typer.Option(metavar="COLUMN", help="Column with the instants.")]
+
+
 def command(
-    file: Annotated[Path, typer.Argument(help="Trace: CSV with a header.", exists=True, dir_okay=False)],
-    *,
-    account: Annotated[str, typer.Option(help="Account that burns.")],
-    feature: Annotated[str, typer.Option(help="Feature that is used.")],
-    columns: Annotated[
-        list[str], typer.Option("--map", help="Meters and their columns: input_tokens=ContextTokens,...")
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV with a header.", exists=True, dir_okay=False)
     ],
-    attributes: Annotated[list[str] | None, typer.Option(help="Attributes of every request.")] = None,
-    time_column: Annotated[str, typer.Option(help="Column with the instant of a request.")] = "TIMESTAMP",
-    concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Calls in flight.")] = 64,
-    speed: Annotated[str, typer.Option(help="max, or a factor of the trace's own pace: 1x, 60x.")] = "max",
-    mode: Annotated[str, typer.Option(help="enforce, partial or record.")] = "enforce",
+    *,
+    account: Annotated[
+        str, typer.Option(metavar="ID", help="Account that burns.", autocompletion=completion.accounts)
+    ],
+    feature: Annotated[
+        str, typer.Option(metavar="KEY", help="Feature that is used.", autocompletion=completion.features)
+    ],
+    columns: Columns,
+    attributes: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE,..", help="Attributes of every request.")
+    ] = None,
+    time_column: TimeColumn = "TIMESTAMP",
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=10_000, metavar="NUMBER", help="Calls in flight.")
+    ] = 64,
+    speed: Annotated[
+        str, typer.Option(metavar="FACTOR", help="max, or times the trace's pace: 1x, 60x.")
+    ] = "max",
+    mode: ModeOption = Mode.ENFORCE,
     key_prefix: Annotated[
-        str, typer.Option(help="Of the idempotency keys; made from the trace's content by default.")
+        str,
+        typer.Option(
+            metavar="TEXT", help="Of the idempotency keys; made from the trace's content by default."
+        ),
     ] = "",
-    limit: Annotated[int, typer.Option(min=0, help="Send so many rows only; 0 = all.")] = 0,
-    retry_for: Annotated[float, typer.Option(help="Seconds for which a call is tried again.")] = 60.0,
-    address: Address = DEFAULT_ADDRESS,
+    limit: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="Send so many rows only; 0 = all.")] = 0,
+    retry_for: Annotated[float, typer.Option(metavar="SECONDS", help="For how long to retry a call.")] = 60.0,
+    address: Address = None,
+    context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send a request trace as Consume calls. Interrupted and run again, it goes on without burning twice.
+    r"""Send a request trace as Consume calls.
 
-    Example: creditd replay examples/trace.csv --account demo --feature chat --attributes model=gpt-4o
-    --map input_tokens=ContextTokens,output_tokens=GeneratedTokens
+    Interrupted and run again, it goes on without burning twice. Exit code 4
+    when rows are left without an answer, 130 when it was interrupted; denials
+    are answers.
+
+    Example:
+      creditd replay examples/trace.csv --account demo --feature chat \
+        --attributes model=gpt-4o \
+        --map input_tokens=ContextTokens,output_tokens=GeneratedTokens
     """
-    modes = {"enforce": pb.MODE_ENFORCE, "partial": pb.MODE_PARTIAL, "record": pb.MODE_RECORD}
-    if mode not in modes:
-        raise typer.BadParameter(f"expected one of {', '.join(modes)}", param_hint="--mode")
+    server = chosen_server(address, context)
     given = pairs(attributes or (), "--attributes")
     meters = pairs(columns, "--map")
     try:
@@ -235,17 +263,18 @@ def command(
     # The mapping is left out: the same trace mapped otherwise is another request under the same key, and refused.
     identity = json.dumps([trace.digest, account, feature, sorted(given.items())])
     prefix = key_prefix or f"replay-{hashlib.sha256(identity.encode()).hexdigest()[:16]}-"
-    plan = Plan(account, feature, given, prefix, modes[mode], concurrency, _speed(speed), retry_for)
-    summary = asyncio.run(_run(trace, plan, address, quiet=as_json))
+    plan = Plan(account, feature, given, prefix, mode.on_the_wire, concurrency, _speed(speed), retry_for)
+    summary = asyncio.run(_run(trace, plan, server, quiet=as_json))
     if as_json:
-        typer.echo(json.dumps(summary.as_dict(), indent=2))
+        write(json.dumps(summary.as_dict(), indent=2) + "\n")
     else:
         _print(summary)
-    unfinished = summary.failed or summary.interrupted
-    raise typer.Exit(ExitCode.UNAVAILABLE if unfinished else ExitCode.OK)
+    if summary.interrupted:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+    raise typer.Exit(ExitCode.UNAVAILABLE if summary.failed else ExitCode.OK)
 
 
-async def _run(trace: Trace, plan: Plan, address: str, *, quiet: bool) -> Summary:
+async def _run(trace: Trace, plan: Plan, server: Server, *, quiet: bool) -> Summary:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
     columns = (
@@ -254,8 +283,8 @@ async def _run(trace: Trace, plan: Plan, address: str, *, quiet: bool) -> Summar
         TextColumn("{task.fields[rate]:.0f}/s  p50 {task.fields[p50]:.1f} ms  p95 {task.fields[p95]:.1f} ms"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
-    async with aio_channel(address) as channel:
+    console = console_for_progress()
+    async with aio_channel(server) as channel:
         with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
             task = progress.add_task("", total=len(trace.rows), rate=0.0, p50=0.0, p95=0.0)
             began = time.monotonic()
@@ -275,23 +304,19 @@ async def _run(trace: Trace, plan: Plan, address: str, *, quiet: bool) -> Summar
 
 
 def _print(summary: Summary) -> None:
-    table = Table(box=None, show_header=False, pad_edge=False)
+    per_second = summary.answered / max(summary.seconds, 1e-3)
+    latencies = ", ".join(f"p{share} {summary.percentile(share / 100):.1f} ms" for share in (50, 95, 99))
+    head = "interrupted" if summary.interrupted else "incomplete" if summary.failed else "replayed"
     rows = [
         ("requests", f"{summary.requests:,}"),
-        ("answered", f"{summary.answered:,} ({summary.allowed:,} allowed, {summary.denied:,} denied)"),
-        ("replayed", f"{summary.replayed:,} (burned {credits_text(summary.burned_before)} before this run)"),
-        ("credits burned", credits_text(summary.burned)),
+        ("answered", f"{summary.answered:,}: {summary.allowed:,} allowed, {summary.denied:,} denied"),
+        ("burned", f"{credits_text(summary.burned)} credits"),
+        ("burned before", f"{credits_text(summary.burned_before)} credits, by {summary.replayed:,} of them"),
         ("retries", f"{summary.retries:,}"),
-        ("took", f"{summary.seconds:.1f} s, {summary.answered / max(summary.seconds, 1e-3):,.0f} calls/s"),
-        (
-            "latency",
-            ", ".join(f"p{share} {summary.percentile(share / 100):.1f} ms" for share in (50, 95, 99)),
-        ),
+        ("took", f"{summary.seconds:.1f} s, {per_second:,.0f} calls a second"),
+        ("latency", latencies),
     ]
     rows += [("failed", f"{times:,} x {text}") for text, times in summary.failed.items()]
-    for name, text in rows:
-        table.add_row(name, text)
-    console = Console(highlight=False)
-    console.print(table)
+    show(styled(head, "bold green" if head == "replayed" else "bold red"), facts(rows))
     if summary.interrupted:
-        console.print("interrupted; run the same command again to go on: what has burned will not burn again")
+        note("run the same command again to go on: what has burned will not burn again")
