@@ -33,8 +33,10 @@ from creditd.engine.grants import GrantsControl
 from creditd.engine.ids import id_source
 from creditd.engine.load import Loader
 from creditd.engine.lookup import KeyLookup
+from creditd.engine.meters import Asked, DecisionMeters
 from creditd.engine.policies import Policies
 from creditd.engine.requests import Ruling, Use
+from creditd.engine.stats import EngineStats, Snapshot
 from creditd.engine.verify import Verifier
 from creditd.hot.store import HotStore
 from creditd.ledger.store import Ledger
@@ -88,6 +90,17 @@ class Engine:
         self._grants = GrantsControl(self.catalogs, self.loader, new_id)
         self._balances = BalanceReader(ledger, hot, self.policies, self.catalogs, self.loader)
         self._verifier = Verifier(ledger, hot, self.policies, self.catalogs, self.loader)
+        self._meters = DecisionMeters(wall_ms)
+        self._stats = EngineStats(
+            ledger,
+            hot,
+            decisions=self._meters,
+            committer=self.committer,
+            loader=self.loader,
+            policies=self.policies,
+            instance_id=f"{random_bits(64):016x}",
+            wall_ms=wall_ms,
+        )
 
     async def start(self) -> None:
         """Learn the catalog and begin to commit."""
@@ -96,6 +109,7 @@ class Engine:
 
     async def close(self) -> None:
         """Land what is decided, then close the stores."""
+        await self._stats.close()
         await self.loader.close()
         await self.committer.close()
         await self.hot.close()
@@ -103,15 +117,21 @@ class Engine:
 
     async def check(self, use: Use) -> Ruling:
         """May this be used now? Changes nothing."""
-        return await self.decisions.check(use)
+        ruling = await self.decisions.check(use)
+        self._meters.decided(Asked.CHECK, use.account, ruling)
+        return ruling
 
     async def consume(self, use: Use) -> Ruling:
         """Burn, or say why not."""
-        return await self.decisions.consume(use)
+        ruling = await self.decisions.consume(use)
+        self._meters.decided(Asked.CONSUME, use.account, ruling)
+        return ruling
 
     async def batch_check(self, uses: Sequence[Use]) -> list[Ruling | CreditdError]:
         """Each answered on its own, in order."""
-        return await asyncio.gather(*(_settled(self.decisions.check(use)) for use in uses))
+        return await asyncio.gather(
+            *(self._settled(Asked.BATCH_CHECK, use, self.decisions.check(use)) for use in uses)
+        )
 
     async def batch_consume(self, uses: Sequence[Use], *, atomic: bool) -> list[Ruling | CreditdError]:
         """Each decided on its own or, when atomic, all of one account or none.
@@ -120,9 +140,13 @@ class Engine:
             InvalidArgument: an atomic batch names several accounts, or one idempotency key twice.
         """
         if not atomic:
-            return await asyncio.gather(*(_settled(self.decisions.consume(use)) for use in uses))
+            return await asyncio.gather(
+                *(self._settled(Asked.BATCH_CONSUME, use, self.decisions.consume(use)) for use in uses)
+            )
         _must_be_one_operation(uses)
         rulings = await self.decisions.consume_all(uses)
+        for ruling in rulings:
+            self._meters.decided(Asked.BATCH_CONSUME, uses[0].account, ruling)
         if all(ruling.allowed for ruling in rulings):
             return list(rulings)
         denied = rulings[-1]
@@ -132,6 +156,10 @@ class Engine:
             reason=BATCH_ABORTED,
         )
         return [denied if index == place else not_done for index in range(len(uses))]
+
+    async def stats(self, *, hottest_max: int) -> Snapshot:
+        """What this process has done since its start, and how it and its stores are."""
+        return await self._stats.snapshot(hottest_max=hottest_max)
 
     async def get_balance(self, account: str, credit: str) -> BalanceView:
         """What the account has of one credit, or of all."""
@@ -232,12 +260,13 @@ class Engine:
         """Delete a test clock that no account is on."""
         await self.ledger.delete_clock(clock_id)
 
-
-async def _settled(ruling: Awaitable[Ruling]) -> Ruling | CreditdError:
-    try:
-        return await ruling
-    except CreditdError as error:
-        return error
+    async def _settled(self, asked: Asked, use: Use, deciding: Awaitable[Ruling]) -> Ruling | CreditdError:
+        try:
+            ruling = await deciding
+        except CreditdError as error:
+            return error
+        self._meters.decided(asked, use.account, ruling)
+        return ruling
 
 
 def _must_be_one_operation(uses: Sequence[Use]) -> None:
