@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -33,7 +34,7 @@ from creditd.engine.grants import GrantsControl
 from creditd.engine.ids import id_source
 from creditd.engine.load import Loader
 from creditd.engine.lookup import KeyLookup
-from creditd.engine.meters import Asked, DecisionMeters
+from creditd.engine.meters import DecisionMeter, DecisionMeters
 from creditd.engine.policies import Policies
 from creditd.engine.requests import Ruling, Use
 from creditd.engine.stats import EngineStats, Snapshot
@@ -64,6 +65,7 @@ class Engine:
         settings: EngineSettings,
         wall_ms: Callable[[], int],
         random_bits: Callable[[int], int],
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.ledger = ledger
         self.hot = hot
@@ -73,7 +75,7 @@ class Engine:
         self.policies = Policies(
             ledger, self.catalogs, accounts_max=settings.policy_accounts_max, wall_ms=wall_ms
         )
-        self.committer = Committer(ledger.append, hot, flight_max=settings.flight_max)
+        self.committer = Committer(ledger.append, hot, flight_max=settings.flight_max, clock=clock)
         self.loader = Loader(ledger, hot, self.policies, self.catalogs, new_id)
         self.decisions = Decisions(
             ledger,
@@ -90,7 +92,7 @@ class Engine:
         self._grants = GrantsControl(self.catalogs, self.loader, new_id)
         self._balances = BalanceReader(ledger, hot, self.policies, self.catalogs, self.loader)
         self._verifier = Verifier(ledger, hot, self.policies, self.catalogs, self.loader)
-        self._meters = DecisionMeters(wall_ms)
+        self._meters = DecisionMeters(clock)
         self._stats = EngineStats(
             ledger,
             hot,
@@ -100,6 +102,7 @@ class Engine:
             policies=self.policies,
             instance_id=f"{random_bits(64):016x}",
             wall_ms=wall_ms,
+            clock=clock,
         )
 
     async def start(self) -> None:
@@ -118,19 +121,19 @@ class Engine:
     async def check(self, use: Use) -> Ruling:
         """May this be used now? Changes nothing."""
         ruling = await self.decisions.check(use)
-        self._meters.decided(Asked.CHECK, use.account, ruling)
+        self._meters.check.decided(use.account, ruling)
         return ruling
 
     async def consume(self, use: Use) -> Ruling:
         """Burn, or say why not."""
         ruling = await self.decisions.consume(use)
-        self._meters.decided(Asked.CONSUME, use.account, ruling)
+        self._meters.consume.decided(use.account, ruling)
         return ruling
 
     async def batch_check(self, uses: Sequence[Use]) -> list[Ruling | CreditdError]:
         """Each answered on its own, in order."""
         return await asyncio.gather(
-            *(self._settled(Asked.BATCH_CHECK, use, self.decisions.check(use)) for use in uses)
+            *(_settled(self._meters.batch_check, use, self.decisions.check(use)) for use in uses)
         )
 
     async def batch_consume(self, uses: Sequence[Use], *, atomic: bool) -> list[Ruling | CreditdError]:
@@ -141,12 +144,12 @@ class Engine:
         """
         if not atomic:
             return await asyncio.gather(
-                *(self._settled(Asked.BATCH_CONSUME, use, self.decisions.consume(use)) for use in uses)
+                *(_settled(self._meters.batch_consume, use, self.decisions.consume(use)) for use in uses)
             )
         _must_be_one_operation(uses)
         rulings = await self.decisions.consume_all(uses)
         for ruling in rulings:
-            self._meters.decided(Asked.BATCH_CONSUME, uses[0].account, ruling)
+            self._meters.batch_consume.decided(uses[0].account, ruling)
         if all(ruling.allowed for ruling in rulings):
             return list(rulings)
         denied = rulings[-1]
@@ -260,13 +263,14 @@ class Engine:
         """Delete a test clock that no account is on."""
         await self.ledger.delete_clock(clock_id)
 
-    async def _settled(self, asked: Asked, use: Use, deciding: Awaitable[Ruling]) -> Ruling | CreditdError:
-        try:
-            ruling = await deciding
-        except CreditdError as error:
-            return error
-        self._meters.decided(asked, use.account, ruling)
-        return ruling
+
+async def _settled(meter: DecisionMeter, use: Use, deciding: Awaitable[Ruling]) -> Ruling | CreditdError:
+    try:
+        ruling = await deciding
+    except CreditdError as error:
+        return error
+    meter.decided(use.account, ruling)
+    return ruling
 
 
 def _must_be_one_operation(uses: Sequence[Use]) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 COUNTERS: Final = 256
 PANES: Final = 6
-PANE_MS: Final = 10_000
+PANE_S: Final = 10.0
 
 
 class Tally:
@@ -26,11 +26,8 @@ class Tally:
 
     __slots__ = ("burned", "count", "denials", "missed")
 
-    def __init__(self, missed: int) -> None:
-        self.count = missed
-        self.missed = missed
-        self.denials = 0
-        self.burned = 0
+    def __init__(self) -> None:
+        self.count = self.missed = self.denials = self.burned = 0
 
 
 class SpaceSaving:
@@ -42,17 +39,15 @@ class SpaceSaving:
     - an element without a counter occurred at most `smallest` <= total / size times.
     """
 
-    __slots__ = ("_heap", "_size", "tallies", "total")
+    __slots__ = ("_heap", "_size", "tallies")
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._heap: list[tuple[int, str]] = []
         self.tallies: dict[str, Tally] = {}
-        self.total = 0
 
     def note(self, element: str) -> Tally:
         """Count one occurrence; returns the element's tally, for what else is known of it."""
-        self.total += 1
         tally = self.tallies.get(element)
         if tally is None:
             tally = self._admit(element)
@@ -60,30 +55,37 @@ class SpaceSaving:
         return tally
 
     @property
+    def total(self) -> int:
+        """How many were noted: each raised one counter by one, and none was ever lowered."""
+        return sum(tally.count for tally in self.tallies.values())
+
+    @property
     def smallest(self) -> int:
         """The most that an element without a counter can have occurred."""
-        return self._settled_top()[0] if len(self.tallies) >= self._size else 0
+        return self._smallest()[0] if len(self.tallies) >= self._size else 0
 
     def _admit(self, element: str) -> Tally:
         if len(self.tallies) < self._size:
-            tally = Tally(0)
+            tally = Tally()
             heapq.heappush(self._heap, (0, element))
         else:
-            count, evicted = self._settled_top()
-            del self.tallies[evicted]
-            tally = Tally(count)
+            count, evicted = self._smallest()
+            tally = self.tallies.pop(evicted)
+            tally.missed = count
+            tally.denials = tally.burned = 0
             heapq.heapreplace(self._heap, (count, element))
         self.tallies[element] = tally
         return tally
 
-    def _settled_top(self) -> tuple[int, str]:
-        """The smallest counter. The heap has counts as they were when last looked at, which only grow since."""
+    def _smallest(self) -> tuple[int, str]:
+        """The smallest counter. The heap has each count as it was when last looked at, and counts only grow."""
+        heap, tallies = self._heap, self.tallies
         while True:
-            count, element = self._heap[0]
-            current = self.tallies[element].count
-            if count == current:
-                return count, element
-            heapq.heapreplace(self._heap, (current, element))
+            top = heap[0]
+            count = tallies[top[1]].count
+            if count == top[0]:
+                return top
+            heapq.heapreplace(heap, (count, top[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,9 @@ class Hot:
 
 @dataclass(frozen=True, slots=True)
 class HotWindow:
-    """The hottest accounts of the last `length_ms`, and all decisions of that time."""
+    """The hottest accounts of the last `seconds`, and all decisions of that time."""
 
-    length_ms: int
+    seconds: float
     decisions: int
     accounts: tuple[Hot, ...]
 
@@ -113,52 +115,53 @@ class Hottest:
     known.
     """
 
-    def __init__(self, wall_ms: Callable[[], int]) -> None:
-        self._wall_ms = wall_ms
-        self._began = wall_ms()
-        self._pane = self._began // PANE_MS
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began = self._pane_began = clock()
+        self._pane_ends = self._pane_began + PANE_S
         self._sketch = SpaceSaving(COUNTERS)
-        self._earlier: deque[tuple[int, SpaceSaving]] = deque(maxlen=PANES - 1)
+        self._earlier: deque[tuple[float, SpaceSaving]] = deque(maxlen=PANES - 1)
 
-    def note(self, account: str, *, denied: bool, burned: int) -> None:
-        """Count a decision; `burned` in micros."""
-        pane = self._wall_ms() // PANE_MS
-        if pane != self._pane:
-            self._turn_to(pane)
-        tally = self._sketch.note(account)
-        if denied:
-            tally.denials += 1
-        else:
-            tally.burned += burned
+    def note(self, account: str) -> Tally:
+        """Count a decision; returns the account's tally in the present pane."""
+        now = self._clock()
+        if now >= self._pane_ends:
+            self._turn(now)
+        return self._sketch.note(account)
 
     def window(self, accounts_max: int) -> HotWindow:
         """The hottest accounts now."""
-        now = self._wall_ms()
-        pane = now // PANE_MS
-        if pane != self._pane:
-            self._turn_to(pane)
-        sketches = [sketch for number, sketch in self._earlier if pane - PANES < number < pane]
+        now = self._clock()
+        if now >= self._pane_ends:
+            self._turn(now)
+        begin = max(self._pane_began - (PANES - 1) * PANE_S, self._began)
+        sketches = [sketch for began, sketch in self._earlier if began >= begin]
         sketches.append(self._sketch)
-        known = {account for sketch in sketches for account in sketch.tallies}
-        found = [_merged(account, sketches) for account in known]
-        found.sort(key=lambda hot: (-hot.decisions, hot.account))
-        begin = max((pane - PANES + 1) * PANE_MS, self._began)
+        decisions: dict[str, int] = {}
+        for sketch in sketches:
+            for account, tally in sketch.tallies.items():
+                decisions[account] = decisions.get(account, 0) + tally.count - tally.missed
+        hottest = heapq.nsmallest(accounts_max, decisions, key=lambda account: (-decisions[account], account))
+        smallest = [sketch.smallest for sketch in sketches]
+        total = sum(sketch.total for sketch in sketches)
         return HotWindow(
-            max(0, now - begin), sum(sketch.total for sketch in sketches), tuple(found[:accounts_max])
+            now - begin, total, tuple(_merged(account, sketches, smallest) for account in hottest)
         )
 
-    def _turn_to(self, pane: int) -> None:
-        self._earlier.append((self._pane, self._sketch))
-        self._pane = pane
+    def _turn(self, now: float) -> None:
+        """Begin a new pane; panes begin at whole multiples, also after a pause."""
+        self._earlier.append((self._pane_began, self._sketch))
+        self._pane_began += (now - self._pane_began) // PANE_S * PANE_S
+        self._pane_ends = self._pane_began + PANE_S
         self._sketch = SpaceSaving(COUNTERS)
 
 
-def _merged(account: str, sketches: list[SpaceSaving]) -> Hot:
+def _merged(account: str, sketches: list[SpaceSaving], smallest: list[int]) -> Hot:
     decisions = missed = denials = burned = 0
-    for sketch in sketches:
+    for sketch, most in zip(sketches, smallest, strict=True):
         tally = sketch.tallies.get(account)
         if tally is None:
-            missed += sketch.smallest
+            missed += most
         else:
             decisions += tally.count - tally.missed
             missed += tally.missed

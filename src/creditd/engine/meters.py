@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from enum import StrEnum
-from typing import Final
 
 from creditd.engine.hottest import Hottest
 from creditd.engine.requests import Ruling
 
 
-class Asked(StrEnum):
-    """What was asked for; one item of a batch is one decision."""
+class DecisionMeter:
+    """Decisions of one RPC since the start, by reason; `replays` of them were first answers given again."""
 
-    CHECK = "Check"
-    CONSUME = "Consume"
-    BATCH_CHECK = "BatchCheck"
-    BATCH_CONSUME = "BatchConsume"
+    __slots__ = ("_burns", "_hottest", "reasons", "replays")
 
+    def __init__(self, hottest: Hottest, *, burns: bool) -> None:
+        self._hottest = hottest
+        self._burns = burns
+        self.reasons: dict[str, int] = {}
+        self.replays = 0
 
-_BURNS: Final = frozenset({Asked.CONSUME, Asked.BATCH_CONSUME})
+    def decided(self, account: str, ruling: Ruling) -> None:
+        """Count an answer."""
+        reasons, reason = self.reasons, ruling.reason
+        reasons[reason] = reasons.get(reason, 0) + 1
+        tally = self._hottest.note(account)
+        if not ruling.allowed:
+            tally.denials += 1
+        elif ruling.replayed:
+            self.replays += 1
+        elif self._burns:
+            tally.burned += ruling.charged
 
 
 class DecisionMeters:
-    """Decisions since the start, by what was asked and by reason, and the accounts with most of them."""
+    """The decisions of all RPCs that decide, one for each item of a batch, and the accounts with most of them."""
 
-    def __init__(self, wall_ms: Callable[[], int]) -> None:
-        self.reasons: dict[Asked, Counter[str]] = {asked: Counter() for asked in Asked}
-        self.replays: Counter[Asked] = Counter()
-        self.hottest = Hottest(wall_ms)
-
-    def decided(self, asked: Asked, account: str, ruling: Ruling) -> None:
-        """Count an answer."""
-        self.reasons[asked][ruling.reason] += 1
-        burned = ruling.charged if asked in _BURNS else 0
-        if ruling.replayed:
-            self.replays[asked] += 1
-            burned = 0
-        self.hottest.note(account, denied=not ruling.allowed, burned=burned)
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.hottest = Hottest(clock)
+        self.check = DecisionMeter(self.hottest, burns=False)
+        self.consume = DecisionMeter(self.hottest, burns=True)
+        self.batch_check = DecisionMeter(self.hottest, burns=False)
+        self.batch_consume = DecisionMeter(self.hottest, burns=True)

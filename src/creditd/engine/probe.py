@@ -10,26 +10,26 @@ from creditd.domain.errors import Unavailable
 
 Answer = TypeVar("Answer")
 
-FRESH_MS: Final = 1_000
+FRESH_S: Final = 1.0
 PATIENCE_S: Final = 1.0
 
 
 class Probe(Generic[Answer]):
     """Asks `question` when the last answer is older than a second; however many want to know, once at a time."""
 
-    def __init__(self, question: Callable[[], Awaitable[Answer]], wall_ms: Callable[[], int]) -> None:
+    def __init__(self, question: Callable[[], Awaitable[Answer]], clock: Callable[[], float]) -> None:
         self._question = question
-        self._wall_ms = wall_ms
+        self._clock = clock
         self._asking: asyncio.Task[None] | None = None
         self._answer: Answer | None = None
-        self._answered_at = -FRESH_MS
+        self._answered_at: float | None = None
 
     async def latest(self) -> Answer | None:
         """The answer; None when the store is away, or does not answer within a second.
 
         A question that is still open is not broken off: the next caller gets to hear of it.
         """
-        if not 0 <= self._wall_ms() - self._answered_at < FRESH_MS:
+        if self._answered_at is None or self._clock() - self._answered_at >= FRESH_S:
             if self._asking is None:
                 self._asking = asyncio.create_task(self._ask(), name="probe")
             asking = self._asking
@@ -52,4 +52,4 @@ class Probe(Generic[Answer]):
             self._answer = None
         finally:
             self._asking = None
-        self._answered_at = self._wall_ms()
+        self._answered_at = self._clock()

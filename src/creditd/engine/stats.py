@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from creditd.engine.commit import CommitMeters, Committer
 from creditd.engine.hottest import HotWindow
 from creditd.engine.load import LoadCause, Loader
-from creditd.engine.meters import Asked, DecisionMeters
+from creditd.engine.meters import DecisionMeters
 from creditd.engine.policies import Policies
 from creditd.engine.probe import Probe
 from creditd.hot.store import HotStore
@@ -23,8 +23,7 @@ class Snapshot:
     instance_id: str
     started_at: int
     now: int
-    reasons: Mapping[Asked, Mapping[str, int]]
-    replays: Mapping[Asked, int]
+    decisions: DecisionMeters
     hottest: HotWindow
     commits: CommitMeters
     queued: int
@@ -48,6 +47,7 @@ class EngineStats:
         policies: Policies,
         instance_id: str,
         wall_ms: Callable[[], int],
+        clock: Callable[[], float],
     ) -> None:
         self._decisions = decisions
         self._committer = committer
@@ -64,8 +64,8 @@ class EngineStats:
             await ledger.ping()
             return True
 
-        self._outbox = Probe(outbox_depth, wall_ms)
-        self._ledger = Probe(ping, wall_ms)
+        self._outbox = Probe(outbox_depth, clock)
+        self._ledger = Probe(ping, clock)
 
     async def snapshot(self, *, hottest_max: int) -> Snapshot:
         """Everything, with the `hottest_max` hottest accounts."""
@@ -74,8 +74,7 @@ class EngineStats:
             instance_id=self._instance_id,
             started_at=self._started_at,
             now=self._wall_ms(),
-            reasons=self._decisions.reasons,
-            replays=self._decisions.replays,
+            decisions=self._decisions,
             hottest=self._decisions.hottest.window(hottest_max),
             commits=self._committer.meters,
             queued=self._committer.depth,

@@ -12,15 +12,13 @@ from creditd.engine.commit import CommitMeters
 from creditd.engine.histogram import BOUNDS_US, Histogram
 from creditd.engine.hottest import HotWindow
 from creditd.engine.load import LoadCause
-from creditd.engine.meters import Asked
+from creditd.engine.meters import DecisionMeter
 from creditd.engine.stats import Snapshot
 from creditd.rpc.codec_values import timestamp_to_proto
 from creditd.rpc.entitlements import SERVICE
 from creditd.rpc.meters import CallMeter, CallMeters
 from creditd.v1 import diagnostics_pb2 as pb
 from creditd.v1 import entitlements_pb2
-
-_DECIDING: Final = {f"{SERVICE}/{asked}": asked for asked in Asked}
 
 
 def _duration(microseconds: int) -> Duration:
@@ -34,14 +32,20 @@ _BOUNDS: Final = [_duration(bound) for bound in BOUNDS_US]
 
 def server_stats(snapshot: Snapshot, meters: CallMeters, transport: str) -> pb.ServerStats:
     """The answer of GetServerStats."""
-    loads = snapshot.loads
+    loads, decisions = snapshot.loads, snapshot.decisions
+    deciding = {
+        f"{SERVICE}/Check": decisions.check,
+        f"{SERVICE}/Consume": decisions.consume,
+        f"{SERVICE}/BatchCheck": decisions.batch_check,
+        f"{SERVICE}/BatchConsume": decisions.batch_consume,
+    }
     return pb.ServerStats(
         instance_id=snapshot.instance_id,
         version=__version__,
         transport=transport,
         started_at=timestamp_to_proto(snapshot.started_at),
         now=timestamp_to_proto(snapshot.now),
-        rpcs=[_rpc(name, meter, snapshot) for name, meter in sorted(meters.rpcs.items())],
+        rpcs=[_rpc(name, meter, deciding.get(name)) for name, meter in sorted(meters.rpcs.items())],
         latency_bounds=_BOUNDS,
         hottest=_hottest(snapshot.hottest),
         outbox_depth=snapshot.outbox_depth,
@@ -53,19 +57,18 @@ def server_stats(snapshot: Snapshot, meters: CallMeters, transport: str) -> pb.S
     )
 
 
-def _rpc(name: str, meter: CallMeter, snapshot: Snapshot) -> pb.RpcStats:
+def _rpc(name: str, meter: CallMeter, decisions: DecisionMeter | None) -> pb.RpcStats:
     stats = pb.RpcStats(
         rpc=name,
         calls=_statuses(meter.calls),
         item_errors=_statuses(meter.item_errors),
         latency=_histogram(meter.latency),
     )
-    asked = _DECIDING.get(name)
-    if asked is not None:
-        stats.replays = snapshot.replays.get(asked, 0)
+    if decisions is not None:
+        stats.replays = decisions.replays
         stats.decisions.extend(
             pb.ReasonCount(reason=entitlements_pb2.Reason.Value(f"REASON_{reason}"), count=count)
-            for reason, count in sorted(snapshot.reasons[asked].items())
+            for reason, count in sorted(decisions.reasons.items())
         )
     return stats
 
@@ -80,7 +83,7 @@ def _histogram(histogram: Histogram) -> pb.LatencyHistogram:
 
 def _hottest(window: HotWindow) -> pb.HottestAccounts:
     return pb.HottestAccounts(
-        window=_duration(window.length_ms * 1000),
+        window=_duration(round(window.seconds * 1e6)),
         decisions=window.decisions,
         accounts=[
             pb.HotAccount(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 
 from creditd.engine.histogram import Histogram
@@ -15,8 +14,8 @@ class CallMeter:
     __slots__ = ("calls", "item_errors", "latency")
 
     def __init__(self) -> None:
-        self.calls: Counter[int] = Counter()
-        self.item_errors: Counter[int] = Counter()
+        self.calls: dict[int, int] = {}
+        self.item_errors: dict[int, int] = {}
         self.latency = Histogram()
 
 
@@ -36,10 +35,12 @@ class CallMeters:
 
     def ended(self, rpc: str, code: int, began: float) -> None:
         """Count a call that began at `began`, by `clock`, and ended now."""
-        meter = self.of(rpc)
-        meter.calls[code] += 1
+        meter = self.rpcs.get(rpc) or self.of(rpc)
+        calls = meter.calls
+        calls[code] = calls.get(code, 0) + 1
         meter.latency.note(self.clock() - began)
 
     def item_failed(self, rpc: str, code: int) -> None:
         """Count an item of a batch that failed on its own."""
-        self.of(rpc).item_errors[code] += 1
+        errors = self.of(rpc).item_errors
+        errors[code] = errors.get(code, 0) + 1
