@@ -20,6 +20,7 @@ PACKAGE: Final = "creditd.v1"
 _OK: Final[int] = grpc.StatusCode.OK.value[0]
 _CANCELLED: Final[int] = grpc.StatusCode.CANCELLED.value[0]
 _DEADLINE_EXCEEDED: Final[int] = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+_DEADLINE_SLACK_S: Final = 0.1
 
 
 def answered(
@@ -45,9 +46,11 @@ def answered(
             async with asyncio.timeout(self.timeout_s):  # type: ignore[attr-defined]
                 return await method(self, request)
         except asyncio.CancelledError:
-            # Both hosts cancel the handler when the caller has gone, and when the caller's deadline has passed.
+            # Both hosts cancel the handler when the caller has gone, and when its deadline has passed. A caller whose
+            # deadline has passed also goes, and by the server's clock that may be a little before.
             remaining = context.time_remaining()
-            code = _DEADLINE_EXCEEDED if remaining is not None and remaining <= 0 else _CANCELLED
+            passed = remaining is not None and remaining <= _DEADLINE_SLACK_S
+            code = _DEADLINE_EXCEEDED if passed else _CANCELLED
             raise
         except Exception as error:  # noqa: BLE001 - the last resort: nothing may become UNKNOWN
             refusal = as_refusal(error, method.__qualname__)
