@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from creditd import __version__
-from creditd.cli import catalog, data, replay, server
+from creditd.cli import catalog, data, replay, server, top
 from creditd.cli.client import ExitCode, fail
 from creditd.config import ConfigError
 from creditd.domain.errors import CreditdError
@@ -29,6 +29,7 @@ app.command("check")(data.check)
 app.command("consume")(data.consume)
 app.command("balance")(data.balance)
 app.command("replay")(replay.command)
+app.command("top")(top.top)
 app.add_typer(catalog.app, name="catalog")
 
 
