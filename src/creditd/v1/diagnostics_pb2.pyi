@@ -94,7 +94,8 @@ class ServerStats(_message.Message):
     @_builtins.property
     def latency_bounds(self) -> _containers.RepeatedCompositeFieldContainer[_duration_pb2.Duration]:
         """Upper bounds, inclusive, of the buckets of every histogram here: 10 microseconds x 2^(i/4), to
-        the microsecond, up to about 84 s. So a quantile read from the buckets is off by at most 19%.
+        the microsecond, up to about 84 s. So a quantile read from the buckets is off by at most 20%, or
+        by less than 10 microseconds.
         """
 
     @_builtins.property
