@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import pty
 import select
@@ -96,6 +97,13 @@ class Terminal:
                 raise TimeoutError(f"not seen; the screen is:\n{self.text}")
         return self.text
 
+    def run_for(self, seconds: float) -> None:
+        """Read on for some time."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if not self._read(left):
+                raise TimeoutError(f"it has ended; the screen is:\n{self.text}")
+
     def finish(self, *, timeout_s: float = 30.0) -> int:
         """Read on until the command ends; returns its exit code."""
         end = time.monotonic() + timeout_s
@@ -115,10 +123,10 @@ class Terminal:
         return rows
 
     def _row(self, line: int) -> Text:
+        cells = [self.screen.buffer[line][column] for column in range(self.screen.columns)]
         row = Text(no_wrap=True)
-        for column in range(self.screen.columns):
-            cell = self.screen.buffer[line][column]
-            row.append(cell.data, _style(cell))
+        for style, run in itertools.groupby(cells, _style):
+            row.append("".join(cell.data for cell in run), style)
         row.rstrip()
         return row
 

@@ -98,7 +98,7 @@ def sparkline(values: Sequence[float | None], width: int, height: int) -> list[s
 
 
 def _panel(title: str, content: RenderableType) -> Panel:
-    return Panel(content, title=Text(title, "bold"), title_align="left", border_style="bright_black")
+    return Panel(content, title=Text(title, "bold default"), title_align="left", border_style="bright_black")
 
 
 def _grid(*columns: tuple[str, bool], fold: bool = False) -> Table:
@@ -180,7 +180,7 @@ def _decisions_panel(view: View, width: int, lines: int) -> RenderableType:
     table.add_row(figures, Text("\n".join(bars), "cyan"))
     known = [value for value in view.history if value is not None]
     title = f"decisions, last minute (highest {rate_text(max(known))} /s)" if known else "decisions"
-    return Panel(table, title=Text(title, "bold"), title_align="left", border_style="bright_black")
+    return Panel(table, title=Text(title, "bold default"), title_align="left", border_style="bright_black")
 
 
 def _fitted(history: Sequence[float | None], history_max: int, room: int) -> list[float | None]:
