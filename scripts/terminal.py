@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import itertools
 import os
 import pty
 import select
@@ -125,8 +124,11 @@ class Terminal:
     def _row(self, line: int) -> Text:
         cells = [self.screen.buffer[line][column] for column in range(self.screen.columns)]
         row = Text(no_wrap=True)
-        for style, run in itertools.groupby(cells, _style):
-            row.append("".join(cell.data for cell in run), style)
+        begin = 0
+        for end in range(1, len(cells) + 1):
+            if end == len(cells) or _parted(cells[end - 1], cells[end]):
+                row.append("".join(cell.data for cell in cells[begin:end]), _style(cells[begin]))
+                begin = end
         row.rstrip()
         return row
 
@@ -141,6 +143,19 @@ class Terminal:
 
     def _set_size(self, columns: int, lines: int) -> None:
         fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+
+def _parted(left: Any, right: Any) -> bool:
+    """Whether two cells are pieces of their own: in a picture each piece is placed by itself.
+
+    Words and the pieces of lines are, so that all stands in columns also where a font is a little narrower.
+    """
+    new_word = left.data == " " and right.data != " "
+    return (
+        new_word
+        or any("\u2500" <= cell.data <= "\u259f" for cell in (left, right))
+        or _style(left) != _style(right)
+    )
 
 
 def _style(cell: Any) -> Style:
