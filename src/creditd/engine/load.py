@@ -51,7 +51,7 @@ class Loader:
         self._loading: dict[str, asyncio.Task[None]] = {}
         self.loads: Counter[LoadCause] = Counter()
 
-    async def load(self, account_id: str, cause: LoadCause) -> None:
+    async def load(self, account_id: str, cause: LoadCause = LoadCause.CHANGED) -> None:
         """Put the account's present state into the hot store; a caller that goes away stops nothing."""
         task = self._loading.get(account_id)
         if task is None:

@@ -8,7 +8,7 @@ from creditd.domain.fold import BrokenLedger
 from creditd.domain.state import AccountState, Segment, open_segment
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.control_types import Verification
-from creditd.engine.load import LoadCause, Loader
+from creditd.engine.load import Loader
 from creditd.engine.policies import Policies
 from creditd.hot.connection import HotUnavailable
 from creditd.hot.store import HotStore
@@ -63,7 +63,7 @@ class Verifier:
             hot_sequence = 0
         if differences and repair:
             await self.hot.forget(account_id)
-            await self.loader.load(account_id, LoadCause.CHANGED)
+            await self.loader.load(account_id)
         return Verification(not differences, full.sequence, hot_sequence, tuple(differences))
 
 
