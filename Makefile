@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint proto proto-check docs docs-check clients clients-check test-clients lock bench clean
+.PHONY: help setup run test lint proto proto-check docs docs-check clients clients-check test-clients lock bench pictures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ lock: setup ## resolve pyproject.toml anew into requirements.lock
 
 bench: setup ## calls a second and latencies of both hosts beside an empty call
 	$(BIN)/python -m bench
+
+pictures: setup ## take the pictures of the command line in docs/images anew
+	$(BIN)/python scripts/cli_pictures.py
 
 clean: ## remove what setup and the tools made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

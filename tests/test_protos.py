@@ -12,7 +12,14 @@ from types import ModuleType
 
 import pytest
 
-from creditd.v1 import accounts_pb2, catalog_pb2, entitlements_pb2, ledger_pb2, test_clocks_pb2
+from creditd.v1 import (
+    accounts_pb2,
+    catalog_pb2,
+    diagnostics_pb2,
+    entitlements_pb2,
+    ledger_pb2,
+    test_clocks_pb2,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 BUF = Path(sys.executable).parent / "buf"
@@ -30,6 +37,7 @@ RPCS = {
     ),
     "creditd.v1.Ledger": "ListEntries ExportEntries GetUsage GetBalanceHistory GetBurnRate VerifyAccount",
     "creditd.v1.TestClocks": "CreateTestClock AdvanceTestClock DeleteTestClock",
+    "creditd.v1.Diagnostics": "GetServerStats",
 }
 
 
@@ -53,7 +61,7 @@ def test_protos_are_formatted() -> None:
 
 
 def test_services_and_rpcs_are_those_of_the_contract() -> None:
-    modules = (accounts_pb2, catalog_pb2, entitlements_pb2, ledger_pb2, test_clocks_pb2)
+    modules = (accounts_pb2, catalog_pb2, diagnostics_pb2, entitlements_pb2, ledger_pb2, test_clocks_pb2)
     services = [service for module in modules for service in module.DESCRIPTOR.services_by_name.values()]
     served = {service.full_name: [rpc.name for rpc in service.methods] for service in services}
     assert served == {service: rpcs.split() for service, rpcs in RPCS.items()}

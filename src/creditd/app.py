@@ -97,7 +97,11 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None], stop: as
     async with open_engine(settings) as engine:
         host = make_host(settings.transport, settings.listen, max_message_bytes=settings.max_message_bytes)
         health = register(
-            host, engine, test_clocks=settings.test_clocks, request_timeout_s=settings.request_timeout_s
+            host,
+            engine,
+            transport=settings.transport,
+            test_clocks=settings.test_clocks,
+            request_timeout_s=settings.request_timeout_s,
         )
         address = await host.start()
         try:

@@ -103,6 +103,7 @@ class World:
             settings=EngineSettings(),
             wall_ms=self.clock,
             random_bits=random.Random(len(self.engines)).getrandbits,
+            clock=lambda: self.clock() / 1000,
         )
         await engine.start()
         self.engines.append(engine)

@@ -15,6 +15,7 @@ from creditd.v1 import (
     accounts_pb2_grpc,
     catalog_pb2,
     catalog_pb2_grpc,
+    diagnostics_pb2_grpc,
     entitlements_pb2_grpc,
     ledger_pb2_grpc,
     test_clocks_pb2_grpc,
@@ -36,6 +37,7 @@ class Api:
         self.accounts = accounts_pb2_grpc.AccountsStub(self.channel)
         self.ledger = ledger_pb2_grpc.LedgerStub(self.channel)
         self.clocks = test_clocks_pb2_grpc.TestClocksStub(self.channel)
+        self.diagnostics = diagnostics_pb2_grpc.DiagnosticsStub(self.channel)
 
 
 def demo_catalog(price: int = CREDIT) -> catalog_pb2.Catalog:

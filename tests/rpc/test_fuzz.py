@@ -12,7 +12,14 @@ from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from creditd.v1 import accounts_pb2, catalog_pb2, entitlements_pb2, ledger_pb2, test_clocks_pb2
+from creditd.v1 import (
+    accounts_pb2,
+    catalog_pb2,
+    diagnostics_pb2,
+    entitlements_pb2,
+    ledger_pb2,
+    test_clocks_pb2,
+)
 
 EXAMPLES = 60 * (20 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 1)
 
@@ -37,6 +44,7 @@ SERVED = [
     ("clocks", "CreateTestClock", test_clocks_pb2.CreateTestClockRequest),
     ("clocks", "AdvanceTestClock", test_clocks_pb2.AdvanceTestClockRequest),
     ("clocks", "DeleteTestClock", test_clocks_pb2.DeleteTestClockRequest),
+    ("diagnostics", "GetServerStats", diagnostics_pb2.GetServerStatsRequest),
 ]
 
 TEXTS = (

@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from creditd import __version__
-from creditd.cli import account, catalog, context, data, explain, grant, ledger, replay, server, subscription
+from creditd.cli import (
+    account,
+    catalog,
+    context,
+    data,
+    explain,
+    grant,
+    ledger,
+    replay,
+    server,
+    subscription,
+    top,
+)
 from creditd.cli.output import ExitCode, abandon_stdout, fail
 
 _EPILOG = """\
@@ -39,6 +51,7 @@ app.command("explain", rich_help_panel=_USE)(explain.explain)
 app.command("consume", rich_help_panel=_USE)(data.consume)
 app.command("balance", rich_help_panel=_USE)(data.balance)
 app.command("replay", rich_help_panel=_USE)(replay.command)
+app.command("top", rich_help_panel=_USE)(top.top)
 app.add_typer(account.app, name="account", rich_help_panel=_MANAGE)
 app.add_typer(subscription.app, name="subscription", rich_help_panel=_MANAGE)
 app.add_typer(grant.app, name="grant", rich_help_panel=_MANAGE)

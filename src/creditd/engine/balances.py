@@ -11,7 +11,7 @@ from creditd.domain.grants import Grant, burn_key
 from creditd.domain.state import Balances, Segment
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.control_types import BalanceView, CreditBalance, GrantBalance
-from creditd.engine.load import Loader
+from creditd.engine.load import LoadCause, Loader
 from creditd.engine.policies import Policies
 from creditd.hot.connection import HotUnavailable
 from creditd.hot.store import HotStore
@@ -94,7 +94,8 @@ class BalanceReader:
                 state = await self.hot.read(account.id)
                 if state is not None and max(now, state.segment.at) < state.segment.end:
                     return state.segment
-                await self.loader.load(account.id)
+                cause = LoadCause.COLD if state is None else LoadCause.ROLLED
+                await self.loader.load(account.id, cause)
         except HotUnavailable:
             _state, segment = await self.loader.peek(account, now)
             return segment

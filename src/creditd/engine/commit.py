@@ -10,11 +10,12 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from creditd.domain.entries import TOMBSTONE, Entry, Kind, tombstone_id
 from creditd.domain.errors import Overloaded, Unavailable
+from creditd.engine.histogram import Histogram
 from creditd.hot.connection import HotUnavailable
 from creditd.hot.keys import bucket_of
 from creditd.hot.store import HotStore
@@ -38,6 +39,25 @@ class _Pending:
     done: asyncio.Future[Outcome]
 
 
+@dataclass(slots=True)
+class CommitMeters:
+    """What the ledger has answered since the start, and what the last flight was; latencies of the ledger alone."""
+
+    units: int = 0
+    flights: int = 0
+    failed_attempts: int = 0
+    last_units: int = 0
+    last_s: float = 0.0
+    latency: Histogram = field(default_factory=Histogram)
+
+    def landed(self, units: int, seconds: float) -> None:
+        """Count a flight that was answered."""
+        self.units += units
+        self.flights += 1
+        self.last_units, self.last_s = units, seconds
+        self.latency.note(seconds)
+
+
 def unit_id_of(unit: Unit) -> str:
     """A unit goes by the id of its first entry."""
     return unit.entries[0].id
@@ -49,10 +69,18 @@ class Committer:
     `on_landed` is told of each entry that has landed; `landed` counts them.
     """
 
-    def __init__(self, append: Append, hot: HotStore, *, flight_max: int) -> None:
+    def __init__(
+        self,
+        append: Append,
+        hot: HotStore,
+        *,
+        flight_max: int,
+        clock: Callable[[], float],
+    ) -> None:
         self._append = append
         self._hot = hot
         self._flight_max = flight_max
+        self._clock = clock
         self._pending: dict[str, _Pending] = {}
         self._queue: list[_Pending] = []
         self._wake = asyncio.Event()
@@ -61,6 +89,7 @@ class Committer:
         self._side_tasks: set[asyncio.Task[None]] = set()
         self.on_landed: Callable[[Entry], None] = _ignore
         self.landed = 0
+        self.meters = CommitMeters()
 
     def start(self) -> None:
         """Begin flying; needs a running loop."""
@@ -124,10 +153,12 @@ class Committer:
         units = [pending.unit for pending in flight]
         attempt = 0
         while True:
+            began = self._clock()
             try:
                 outcomes = await self._append(units)
             except Exception as error:  # noqa: BLE001 - whatever it was, the group commit must go on
                 # The outcome is unknown: the same units again find out. Their callers wait as long as they can.
+                self.meters.failed_attempts += 1
                 if self._closing:
                     _log.warning("stopping with units not in the ledger", extra={"units": len(units)})
                     for pending in flight:
@@ -143,6 +174,7 @@ class Committer:
                 await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1
             else:
+                self.meters.landed(len(units), self._clock() - began)
                 return outcomes
 
     def _settle(self, flight: list[_Pending], outcomes: Sequence[Outcome]) -> None:

@@ -16,7 +16,7 @@ from creditd.engine.catalogs import Catalogs
 from creditd.engine.commit import Committer
 from creditd.engine.heads import Head, entry_of, ruling_of
 from creditd.engine.ids import NewId, fingerprint
-from creditd.engine.load import Loader
+from creditd.engine.load import LoadCause, Loader
 from creditd.engine.lookup import KeyLookup
 from creditd.engine.policies import Policies
 from creditd.engine.prepare import Prepared, not_entitled, prepare, ruling_of_drawn
@@ -201,7 +201,7 @@ class Decisions:
             raise InvalidArgument(f"the ledger can't store the request: {outcome.problem}")
         if isinstance(outcome, Fenced):
             # For good only once the epoch is raised: until then a reaper elsewhere could still land it.
-            await self.loader.load(unit.account)
+            await self.loader.load(unit.account, LoadCause.FENCED)
             outcome = (await self.ledger.append([unit]))[0]
         if isinstance(outcome, Landed):
             return [ruling_of(entry, replayed=False) for entry in unit.entries]
@@ -310,7 +310,8 @@ class Decisions:
         elif answer.code is Code.CATALOG:
             await self.catalogs.refresh()
         else:
-            await self.loader.load(account_id)
+            cause = LoadCause.COLD if answer.code is Code.COLD else LoadCause.ROLLED
+            await self.loader.load(account_id, cause)
         return late_at
 
     def _heads(self, attempt: _Attempt, prepared: list[Prepared], unit_id: str) -> list[Head]:

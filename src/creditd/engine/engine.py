@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -33,8 +34,10 @@ from creditd.engine.grants import GrantsControl
 from creditd.engine.ids import id_source
 from creditd.engine.load import Loader
 from creditd.engine.lookup import KeyLookup
+from creditd.engine.meters import DecisionMeter, DecisionMeters
 from creditd.engine.policies import Policies
 from creditd.engine.requests import Ruling, Use
+from creditd.engine.stats import EngineStats, Snapshot
 from creditd.engine.verify import Verifier
 from creditd.hot.store import HotStore
 from creditd.ledger.store import Ledger
@@ -62,6 +65,7 @@ class Engine:
         settings: EngineSettings,
         wall_ms: Callable[[], int],
         random_bits: Callable[[int], int],
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.ledger = ledger
         self.hot = hot
@@ -71,7 +75,7 @@ class Engine:
         self.policies = Policies(
             ledger, self.catalogs, accounts_max=settings.policy_accounts_max, wall_ms=wall_ms
         )
-        self.committer = Committer(ledger.append, hot, flight_max=settings.flight_max)
+        self.committer = Committer(ledger.append, hot, flight_max=settings.flight_max, clock=clock)
         self.loader = Loader(ledger, hot, self.policies, self.catalogs, new_id)
         self.decisions = Decisions(
             ledger,
@@ -88,6 +92,18 @@ class Engine:
         self._grants = GrantsControl(self.catalogs, self.loader, new_id)
         self._balances = BalanceReader(ledger, hot, self.policies, self.catalogs, self.loader)
         self._verifier = Verifier(ledger, hot, self.policies, self.catalogs, self.loader)
+        self._meters = DecisionMeters(clock)
+        self._stats = EngineStats(
+            ledger,
+            hot,
+            decisions=self._meters,
+            committer=self.committer,
+            loader=self.loader,
+            policies=self.policies,
+            instance_id=f"{random_bits(64):016x}",
+            wall_ms=wall_ms,
+            clock=clock,
+        )
 
     async def start(self) -> None:
         """Learn the catalog and begin to commit."""
@@ -96,6 +112,7 @@ class Engine:
 
     async def close(self) -> None:
         """Land what is decided, then close the stores."""
+        await self._stats.close()
         await self.loader.close()
         await self.committer.close()
         await self.hot.close()
@@ -103,15 +120,21 @@ class Engine:
 
     async def check(self, use: Use) -> Ruling:
         """May this be used now? Changes nothing."""
-        return await self.decisions.check(use)
+        ruling = await self.decisions.check(use)
+        self._meters.check.decided(use.account, ruling)
+        return ruling
 
     async def consume(self, use: Use) -> Ruling:
         """Burn, or say why not."""
-        return await self.decisions.consume(use)
+        ruling = await self.decisions.consume(use)
+        self._meters.consume.decided(use.account, ruling)
+        return ruling
 
     async def batch_check(self, uses: Sequence[Use]) -> list[Ruling | CreditdError]:
         """Each answered on its own, in order."""
-        return await asyncio.gather(*(_settled(self.decisions.check(use)) for use in uses))
+        return await asyncio.gather(
+            *(_settled(self._meters.batch_check, use, self.decisions.check(use)) for use in uses)
+        )
 
     async def batch_consume(self, uses: Sequence[Use], *, atomic: bool) -> list[Ruling | CreditdError]:
         """Each decided on its own or, when atomic, all of one account or none.
@@ -120,9 +143,13 @@ class Engine:
             InvalidArgument: an atomic batch names several accounts, or one idempotency key twice.
         """
         if not atomic:
-            return await asyncio.gather(*(_settled(self.decisions.consume(use)) for use in uses))
+            return await asyncio.gather(
+                *(_settled(self._meters.batch_consume, use, self.decisions.consume(use)) for use in uses)
+            )
         _must_be_one_operation(uses)
         rulings = await self.decisions.consume_all(uses)
+        for ruling in rulings:
+            self._meters.batch_consume.decided(uses[0].account, ruling)
         if all(ruling.allowed for ruling in rulings):
             return list(rulings)
         denied = rulings[-1]
@@ -132,6 +159,10 @@ class Engine:
             reason=BATCH_ABORTED,
         )
         return [denied if index == place else not_done for index in range(len(uses))]
+
+    async def stats(self, *, hottest_max: int) -> Snapshot:
+        """What this process has done since its start, and how it and its stores are."""
+        return await self._stats.snapshot(hottest_max=hottest_max)
 
     async def get_balance(self, account: str, credit: str) -> BalanceView:
         """What the account has of one credit, or of all."""
@@ -233,11 +264,13 @@ class Engine:
         await self.ledger.delete_clock(clock_id)
 
 
-async def _settled(ruling: Awaitable[Ruling]) -> Ruling | CreditdError:
+async def _settled(meter: DecisionMeter, use: Use, deciding: Awaitable[Ruling]) -> Ruling | CreditdError:
     try:
-        return await ruling
+        ruling = await deciding
     except CreditdError as error:
         return error
+    meter.decided(use.account, ruling)
+    return ruling
 
 
 def _must_be_one_operation(uses: Sequence[Use]) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from enum import StrEnum
 
 from creditd.domain.accounts import Account
 from creditd.domain.fold import fold_all
@@ -26,8 +28,17 @@ from creditd.ledger.transaction import AccountTransaction
 _log = logging.getLogger(__name__)
 
 
+class LoadCause(StrEnum):
+    """Why an account was loaded; CHANGED is everything that is no consequence of a decision."""
+
+    COLD = "cold"
+    ROLLED = "rolled"
+    FENCED = "fenced"
+    CHANGED = "changed"
+
+
 class Loader:
-    """Loads accounts; of one account once at a time, however many callers wait for it."""
+    """Loads accounts; of one account once at a time, however many callers wait for it. `loads` counts them."""
 
     def __init__(
         self, ledger: Ledger, hot: HotStore, policies: Policies, catalogs: Catalogs, new_id: NewId
@@ -38,12 +49,13 @@ class Loader:
         self._catalogs = catalogs
         self._new_id = new_id
         self._loading: dict[str, asyncio.Task[None]] = {}
+        self.loads: Counter[LoadCause] = Counter()
 
-    async def load(self, account_id: str) -> None:
+    async def load(self, account_id: str, cause: LoadCause = LoadCause.CHANGED) -> None:
         """Put the account's present state into the hot store; a caller that goes away stops nothing."""
         task = self._loading.get(account_id)
         if task is None:
-            task = asyncio.create_task(self._load(account_id), name=f"load {account_id}")
+            task = asyncio.create_task(self._load(account_id, cause), name=f"load {account_id}")
             self._loading[account_id] = task
             task.add_done_callback(lambda done: self._loaded(account_id, done))
         await asyncio.shield(task)
@@ -53,8 +65,8 @@ class Loader:
         if not task.cancelled():
             task.exception()  # those who wait have it; with nobody left it is not an unhandled error
 
-    async def _load(self, account_id: str) -> None:
-        async with self.change(account_id):
+    async def _load(self, account_id: str, cause: LoadCause) -> None:
+        async with self.change(account_id, cause):
             pass
 
     async def close(self) -> None:
@@ -63,7 +75,9 @@ class Loader:
             await asyncio.gather(*self._loading.values(), return_exceptions=True)
 
     @asynccontextmanager
-    async def change(self, account_id: str) -> AsyncIterator[tuple[AccountTransaction, int]]:
+    async def change(
+        self, account_id: str, cause: LoadCause = LoadCause.CHANGED
+    ) -> AsyncIterator[tuple[AccountTransaction, int]]:
         """A transaction on the account, raised to a new epoch and rolled to now; yields it and now (ms).
 
         After the commit the new state is put into the hot store. When that is away, nothing is lost: what it holds is
@@ -73,6 +87,7 @@ class Loader:
             now = max(await self._policies.now(tx.account), tx.state.at)
             await tx.append(*due(tx.state, now, self._new_id))
             yield tx, now
+        self.loads[cause] += 1
         segment = await self.segment(tx, now)
         self._policies.remember(tx.account)
         try:

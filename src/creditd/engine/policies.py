@@ -31,6 +31,11 @@ class Policies:
         self._wall_ms = wall_ms
         self._known: dict[str, _Known] = {}
 
+    @property
+    def size(self) -> int:
+        """How many accounts are kept."""
+        return len(self._known)
+
     async def account(self, account_id: str) -> Account:
         """The account; NotFound when there is none."""
         known = self._known.get(account_id)

@@ -162,20 +162,17 @@ class HotStore:
 
     async def clear(self, bucket: int, unit_ids: Sequence[str]) -> None:
         """Take units that are durable out of an outbox."""
-        connection = await self._connected()
-        await connection.call("HDEL", outbox_key(bucket), *unit_ids)
+        await self._command("HDEL", outbox_key(bucket), *unit_ids)
 
     async def outbox_depths(self) -> list[int]:
         """How many units each bucket's outbox holds."""
-        connection = await self._connected()
         return list(
-            await asyncio.gather(*(connection.call("HLEN", outbox_key(bucket)) for bucket in range(BUCKETS)))
+            await asyncio.gather(*(self._command("HLEN", outbox_key(bucket)) for bucket in range(BUCKETS)))
         )
 
     async def outbox(self, bucket: int) -> list[OutboxUnit]:
         """The units in a bucket's outbox."""
-        connection = await self._connected()
-        pairs = _pairs(await connection.call("HGETALL", outbox_key(bucket)))
+        pairs = _pairs(await self._command("HGETALL", outbox_key(bucket)))
         return [decode_outbox(unit_id.decode(), value) for unit_id, value in pairs]
 
     async def raise_revision(self, revision: int) -> None:
@@ -205,6 +202,15 @@ class HotStore:
             await connection.call("SCRIPT", "LOAD", script.text)
         self._connection = connection
         return connection
+
+    async def _command(self, *command: str | int) -> Any:
+        connection = await self._connected()
+        try:
+            return await connection.call(*command)
+        except hiredis.ReplyError as error:
+            if str(error).startswith(_AWAY):
+                raise HotUnavailable(f"the hot store refused the call: {error}", sent=False) from error
+            raise
 
     async def _script(self, script: Script, keys: Sequence[str], *arguments: str | bytes | int) -> Any:
         connection = await self._connected()

@@ -6,6 +6,7 @@ from creditd.engine.engine import Engine
 from creditd.rpc import codec, codec_accounts
 from creditd.rpc.calls import answered, not_served
 from creditd.rpc.checks import Checks, page_token
+from creditd.rpc.meters import CallMeters
 from creditd.v1 import accounts_pb2 as pb
 from creditd.v1 import accounts_pb2_grpc as pb_grpc
 from creditd.v1 import grants_pb2
@@ -14,9 +15,10 @@ from creditd.v1 import grants_pb2
 class AccountsServicer(pb_grpc.AccountsServicer):
     """Thin: validate, decode, ask the engine, encode."""
 
-    def __init__(self, engine: Engine, *, timeout_s: float) -> None:
+    def __init__(self, engine: Engine, *, timeout_s: float, meters: CallMeters) -> None:
         self._engine = engine
         self.timeout_s = timeout_s
+        self.meters = meters
 
     @answered
     async def PutAccount(self, request: pb.PutAccountRequest) -> pb.Account:

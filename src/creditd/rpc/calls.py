@@ -1,20 +1,26 @@
-"""How a servicer's method is called: deadlines, refusals, and the RPCs that this release does not serve."""
+"""How a servicer's method is called: deadlines, refusals, counts, and the RPCs that this release does not serve."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import grpc
 
 from creditd.domain.errors import Unimplemented
-from creditd.rpc.errors import abort
+from creditd.rpc.errors import abort, as_refusal, code_of
 
 Servicer = TypeVar("Servicer")
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+
+PACKAGE: Final = "creditd.v1"
+_OK: Final[int] = grpc.StatusCode.OK.value[0]
+_CANCELLED: Final[int] = grpc.StatusCode.CANCELLED.value[0]
+_DEADLINE_EXCEEDED: Final[int] = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+_DEADLINE_SLACK_S: Final = 0.1
 
 
 def answered(
@@ -23,28 +29,46 @@ def answered(
     """Makes a servicer's method out of one that takes the request alone and raises refusals.
 
     A call without a deadline gets the servicer's `timeout_s`. What was begun is brought to an end by the engine,
-    whether or not the caller still waits.
+    whether or not the caller still waits. How it ended is counted in the servicer's `meters`.
     """
+    rpc = f"{PACKAGE}.{method.__qualname__.replace('Servicer.', '/')}"
 
     @functools.wraps(method)
     async def handler(
         self: Servicer, request: Request, context: grpc.aio.ServicerContext[Any, Any]
     ) -> Response:
+        meters = self.meters  # type: ignore[attr-defined]
+        began = meters.clock()
+        code = _OK
         try:
             if context.time_remaining() is not None:
                 return await method(self, request)
             async with asyncio.timeout(self.timeout_s):  # type: ignore[attr-defined]
                 return await method(self, request)
+        except asyncio.CancelledError:
+            # Both hosts cancel the handler when the caller has gone, and when its deadline has passed. A caller whose
+            # deadline has passed also goes, and by the server's clock that may be a little before.
+            remaining = context.time_remaining()
+            passed = remaining is not None and remaining <= _DEADLINE_SLACK_S
+            code = _DEADLINE_EXCEEDED if passed else _CANCELLED
+            raise
         except Exception as error:  # noqa: BLE001 - the last resort: nothing may become UNKNOWN
-            await abort(context, error, method.__qualname__)
+            refusal = as_refusal(error, method.__qualname__)
+            code = code_of(refusal).value[0]
+            await abort(context, refusal)
+        finally:
+            meters.ended(rpc, code, began)
 
     return handler
 
 
 def not_served(name: str) -> Any:
     """A method that answers UNIMPLEMENTED: declared in the API, not served by this release."""
+    rpc = f"{PACKAGE}.{name.replace('.', '/')}"
 
-    async def handler(_self: Any, _request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        await abort(context, Unimplemented(f"{name} is not served by this release"))
+    async def handler(self: Any, _request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        refusal = Unimplemented(f"{name} is not served by this release")
+        self.meters.ended(rpc, code_of(refusal).value[0], self.meters.clock())
+        await abort(context, refusal)
 
     return handler

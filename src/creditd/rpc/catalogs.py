@@ -9,6 +9,7 @@ from creditd.rpc.checks import Checks, page_token
 from creditd.rpc.codec_catalog import catalog_from_proto
 from creditd.rpc.codec_catalog_write import catalog_to_proto
 from creditd.rpc.codec_values import timestamp_to_proto
+from creditd.rpc.meters import CallMeters
 from creditd.v1 import catalog_pb2 as pb
 from creditd.v1 import catalog_pb2_grpc as pb_grpc
 
@@ -16,9 +17,10 @@ from creditd.v1 import catalog_pb2_grpc as pb_grpc
 class CatalogsServicer(pb_grpc.CatalogsServicer):
     """Thin: validate, decode, ask the engine, encode."""
 
-    def __init__(self, engine: Engine, *, timeout_s: float) -> None:
+    def __init__(self, engine: Engine, *, timeout_s: float, meters: CallMeters) -> None:
         self._engine = engine
         self.timeout_s = timeout_s
+        self.meters = meters
 
     @answered
     async def ApplyCatalog(self, request: pb.ApplyCatalogRequest) -> pb.ApplyCatalogResponse:

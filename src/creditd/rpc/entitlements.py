@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 from creditd.domain.errors import CreditdError, InvalidArgument
 from creditd.engine.engine import Engine
 from creditd.engine.requests import Ruling, Use
 from creditd.rpc import codec
-from creditd.rpc.calls import answered, not_served
+from creditd.rpc.calls import PACKAGE, answered, not_served
 from creditd.rpc.checks import Checks
+from creditd.rpc.meters import CallMeters
 from creditd.v1 import entitlements_pb2 as pb
 from creditd.v1 import entitlements_pb2_grpc as pb_grpc
+
+SERVICE: Final = f"{PACKAGE}.Entitlements"
 
 
 class EntitlementsServicer(pb_grpc.EntitlementsServicer):
     """Thin: validate, decode, ask the engine, encode."""
 
-    def __init__(self, engine: Engine, *, timeout_s: float) -> None:
+    def __init__(self, engine: Engine, *, timeout_s: float, meters: CallMeters) -> None:
         self._engine = engine
         self.timeout_s = timeout_s
+        self.meters = meters
 
     @answered
     async def Check(self, request: pb.CheckRequest) -> pb.CheckResponse:
@@ -47,7 +54,9 @@ class EntitlementsServicer(pb_grpc.EntitlementsServicer):
             use = codec.read_check(item, item_checks, f"items[{place}].")
             read.append(InvalidArgument(violations=item_checks.violations) if item_checks.violations else use)
         outcomes = await self._engine.batch_check([item for item in read if isinstance(item, Use)])
-        return pb.BatchCheckResponse(results=[codec.check_result(item) for item in _merge(read, outcomes)])
+        results = [codec.check_result(item) for item in _merge(read, outcomes)]
+        self._count_failures("BatchCheck", results)
+        return pb.BatchCheckResponse(results=results)
 
     @answered
     async def BatchConsume(self, request: pb.BatchConsumeRequest) -> pb.BatchConsumeResponse:
@@ -64,9 +73,9 @@ class EntitlementsServicer(pb_grpc.EntitlementsServicer):
         checks.done()
         uses = [item for item in read if isinstance(item, Use)]
         outcomes = await self._engine.batch_consume(uses, atomic=request.atomic) if uses else []
-        return pb.BatchConsumeResponse(
-            results=[codec.consume_result(item) for item in _merge(read, outcomes)]
-        )
+        results = [codec.consume_result(item) for item in _merge(read, outcomes)]
+        self._count_failures("BatchConsume", results)
+        return pb.BatchConsumeResponse(results=results)
 
     @answered
     async def GetBalance(self, request: pb.GetBalanceRequest) -> pb.GetBalanceResponse:
@@ -78,6 +87,11 @@ class EntitlementsServicer(pb_grpc.EntitlementsServicer):
         return codec.balance_response(
             await self._engine.get_balance(request.account, request.credit), request.account
         )
+
+    def _count_failures(self, rpc: str, results: Iterable[pb.CheckResult | pb.ConsumeResult]) -> None:
+        for result in results:
+            if result.HasField("error"):
+                self.meters.item_failed(f"{SERVICE}/{rpc}", result.error.code)
 
     Reserve = not_served("Entitlements.Reserve")
     Commit = not_served("Entitlements.Commit")

@@ -6,6 +6,7 @@ from creditd.engine.engine import Engine
 from creditd.rpc.calls import answered, not_served
 from creditd.rpc.checks import Checks, page_token
 from creditd.rpc.codec_ledger import entry_to_proto, read_query
+from creditd.rpc.meters import CallMeters
 from creditd.v1 import ledger_pb2 as pb
 from creditd.v1 import ledger_pb2_grpc as pb_grpc
 
@@ -13,9 +14,10 @@ from creditd.v1 import ledger_pb2_grpc as pb_grpc
 class LedgerServicer(pb_grpc.LedgerServicer):
     """Thin: validate, decode, ask the engine, encode."""
 
-    def __init__(self, engine: Engine, *, timeout_s: float) -> None:
+    def __init__(self, engine: Engine, *, timeout_s: float, meters: CallMeters) -> None:
         self._engine = engine
         self.timeout_s = timeout_s
+        self.meters = meters
 
     @answered
     async def ListEntries(self, request: pb.ListEntriesRequest) -> pb.ListEntriesResponse:

@@ -8,6 +8,7 @@ from creditd.engine.engine import Engine
 from creditd.rpc.calls import answered
 from creditd.rpc.checks import Checks
 from creditd.rpc.codec_values import timestamp_to_proto
+from creditd.rpc.meters import CallMeters
 from creditd.v1 import test_clocks_pb2 as pb
 from creditd.v1 import test_clocks_pb2_grpc as pb_grpc
 
@@ -17,10 +18,11 @@ class TestClocksServicer(pb_grpc.TestClocksServicer):
 
     __test__ = False  # not a test class, whatever its name
 
-    def __init__(self, engine: Engine, *, enabled: bool, timeout_s: float) -> None:
+    def __init__(self, engine: Engine, *, enabled: bool, timeout_s: float, meters: CallMeters) -> None:
         self._engine = engine
         self._enabled = enabled
         self.timeout_s = timeout_s
+        self.meters = meters
 
     @answered
     async def CreateTestClock(self, request: pb.CreateTestClockRequest) -> pb.TestClock:
