@@ -1,7 +1,7 @@
 """Writes what the Helm chart says twice: the settings in values.schema.json, and the table of values in README.md.
 
-The settings come from `creditd.config.Settings`, so that a typo in `config` is refused before anything is installed. The
-table comes from values.yaml: the comment above a value is its description. `--check` fails when either is stale.
+The settings come from `creditd.config.Settings`, so that a typo in `config` is refused before anything is installed.
+The table comes from values.yaml: the comment above a value is its description. `--check` fails when either is stale.
 """
 
 from __future__ import annotations
@@ -115,7 +115,11 @@ def _setting_schema(field: FieldInfo) -> dict[str, Any]:
     if kind in (int, float):
         least = next(bound.ge for bound in field.metadata if isinstance(bound, Ge))
         most = next(bound.le for bound in field.metadata if isinstance(bound, Le))
-        return about | {"type": "integer" if kind is int else "number", "minimum": least, "maximum": most}
+        bounds = {"minimum": least, "maximum": most}
+        if kind is int:
+            return about | {"type": "integer"} | bounds
+        # Helm makes a text of a fraction given by --set; creditd itself checks the range of that.
+        return about | {"type": ["number", "string"], "pattern": r"^[0-9]+(\.[0-9]+)?$"} | bounds
     return about | {"enum": list(get_args(kind))}
 
 

@@ -1,4 +1,4 @@
-"""Whatever the values, the manifests are valid: to Helm, to the schemas of several Kubernetes, to the API server's code."""
+"""Whatever the values, the manifests are valid: to Helm, to schemas of several Kubernetes, to the API server's code."""
 
 from __future__ import annotations
 
@@ -152,7 +152,11 @@ def test_a_kubernetes_without_stable_grpc_probes_is_refused(helm: Helm) -> None:
     [
         ("replicas: 2", "replicas: two", "spec.replicas"),
         ("maxUnavailable: 0", "maxUnavailible: 0", "maxUnavailible"),
-        ("terminationGracePeriodSeconds: 40", "terminationGracePeriodSeconds: soon", "terminationGracePeriod"),
+        (
+            "terminationGracePeriodSeconds: 40",
+            "terminationGracePeriodSeconds: soon",
+            "terminationGracePeriod",
+        ),
     ],
 )
 def test_the_schema_check_finds_faults(
@@ -167,12 +171,24 @@ def test_the_schema_check_finds_faults(
 @pytest.mark.parametrize(
     ("right", "wrong", "named"),
     [
-        ("maxUnavailable: 0", "maxUnavailible: 0", 'unknown field "spec.strategy.rollingUpdate.maxUnavailible"'),
+        (
+            "maxUnavailable: 0",
+            "maxUnavailible: 0",
+            'unknown field "spec.strategy.rollingUpdate.maxUnavailible"',
+        ),
         ("runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot != true"),
-        ("allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true", "allowPrivilegeEscalation != false"),
+        (
+            "allowPrivilegeEscalation: false",
+            "allowPrivilegeEscalation: true",
+            "allowPrivilegeEscalation != false",
+        ),
         ("failureThreshold: 6", "failureThreshold: -6", "livenessProbe.failureThreshold"),
         ("name: x-creditd\n", "name: x_creditd\n", "metadata.name"),
-        ("\nkind: ConfigMap", "\nkind: Secret\nmetadata: {name: s}\n---\napiVersion: v1\nkind: ConfigMap", "no business"),
+        (
+            "\nkind: ConfigMap",
+            "\nkind: Secret\nmetadata: {name: s}\n---\napiVersion: v1\nkind: ConfigMap",
+            "no business",
+        ),
     ],
 )
 def test_the_api_check_finds_faults(

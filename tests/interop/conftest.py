@@ -13,6 +13,7 @@ from tests.support.go import go_program
 
 from creditd.rpc.hosts import TlsFiles, make_host
 
+
 @pytest.fixture(scope="session")
 def interop_client() -> Path:
     return go_program("google.golang.org/grpc/interop/client", "v1.85.0")
