@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint proto proto-check lock bench clean
+.PHONY: help setup run test lint proto proto-check chart lock bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ proto: setup ## regenerate src/creditd/v1 from protos/
 proto-check: setup ## fail when generated code is stale or the API breaks the last commit's
 	$(BIN)/python scripts/generate_protos.py --check
 	$(BIN)/python scripts/check_breaking.py
+
+chart: setup ## regenerate what the Helm chart says of the settings and values
+	$(BIN)/python scripts/generate_chart.py
 
 lock: setup ## resolve pyproject.toml anew into requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --group test --universal --python-version 3.11 \
