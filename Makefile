@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint proto proto-check docs docs-check clients clients-check test-clients lock bench pictures clean
+.PHONY: help setup run test lint proto proto-check docs docs-check clients clients-check test-clients chart lock bench pictures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ clients-check: setup ## fail when a client's committed code is stale
 
 test-clients: setup ## the examples of every language against `creditd dev` on both transports
 	$(BIN)/python scripts/clients.py test $(LANGUAGES)
+
+chart: setup ## regenerate what the Helm chart says of the settings and values
+	$(BIN)/python scripts/generate_chart.py
 
 lock: setup ## resolve pyproject.toml anew into requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --group test --universal --python-version 3.11 \

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,29 +9,9 @@ import pytest
 from tests.interop.certificates import make_certificates
 from tests.interop.gen import interop_pb2_grpc
 from tests.interop.service import TestService
+from tests.support.go import go_program
 
 from creditd.rpc.hosts import TlsFiles, make_host
-
-_CACHE = Path(__file__).parents[2] / ".cache" / "go-bin"
-
-
-def go_program(package: str, version: str) -> Path:
-    """Return a Go program, built once into the repository's cache."""
-    go = shutil.which("go")
-    if go is None:
-        pytest.skip("the Go toolchain is not on PATH")
-    name = package.rpartition("/")[2]
-    folder = _CACHE / f"{package.replace('/', '_')}@{version}"
-    if not (folder / name).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [go, "install", f"{package}@{version}"]
-        environment = os.environ | {"GOBIN": str(folder), "GOFLAGS": "-mod=mod"}
-        for attempt in (1, 2):  # the module proxy may fail to answer once
-            built = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-            if built.returncode == 0:
-                break
-            assert attempt == 1, built.stderr
-    return folder / name
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,8 @@ def top(
     Shows the process that answers; calls of `top` itself are left out. Where stdout is no terminal it prints one
     interval. With --json it prints one object for each interval, until it is stopped.
 
-    Example: creditd top --once
+    Example:
+      creditd top --once
     """
     server = chosen_server(address, context)
     watch = Watch(server, interval, accounts)

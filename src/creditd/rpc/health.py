@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+LIVENESS: Final = "liveness"
+"""The health service that says only that this process answers: what an orchestrator may restart it by."""
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -15,7 +18,11 @@ _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """The health of all services, which is one: NOT_SERVING until `serving`, and for good after `draining`.
+    """The health of the server, as two answers.
+
+    Readiness, for "" and every service alike: NOT_SERVING until `serving`, and for good after `draining`. It does not
+    follow the stores (docs/decisions/0006-health.md).
+    Liveness, for `LIVENESS`: SERVING whenever it is asked, also during a drain.
 
     grpcio's own servicer starts as SERVING, and its watchers outlive a drain: they would hold up every stop for the
     whole grace.
@@ -23,7 +30,7 @@ class Health(health_pb2_grpc.HealthServicer):
 
     def __init__(self, services: Iterable[str]) -> None:
         self._services = frozenset(services) | {""}
-        self._status = _NOT_SERVING
+        self._readiness = _NOT_SERVING
         self._draining = False
         self._changed = asyncio.Condition()
 
@@ -39,9 +46,10 @@ class Health(health_pb2_grpc.HealthServicer):
 
     async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> Any:
         """The health of a service; NOT_FOUND for one that is not here."""
-        if request.service not in self._services:
+        status = self._status_of(request.service)
+        if status == _UNKNOWN:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"unknown service {request.service!r}")
-        return health_pb2.HealthCheckResponse(status=self._status)
+        return health_pb2.HealthCheckResponse(status=status)
 
     async def Watch(
         self,
@@ -51,7 +59,7 @@ class Health(health_pb2_grpc.HealthServicer):
         """The health of a service now and whenever it changes, until the server drains."""
         told = None
         while True:
-            status = self._status if request.service in self._services else _UNKNOWN
+            status = self._status_of(request.service)
             if status != told:
                 yield health_pb2.HealthCheckResponse(status=status)
                 told = status
@@ -59,10 +67,15 @@ class Health(health_pb2_grpc.HealthServicer):
             if self._draining:
                 return
             async with self._changed:
-                while not self._draining and self._status == told:
+                while not self._draining and self._status_of(request.service) == told:
                     await self._changed.wait()
 
-    async def _set(self, status: Any) -> None:
+    def _status_of(self, service: str) -> Any:
+        if service == LIVENESS:
+            return _SERVING
+        return self._readiness if service in self._services else _UNKNOWN
+
+    async def _set(self, readiness: Any) -> None:
         async with self._changed:
-            self._status = status
+            self._readiness = readiness
             self._changed.notify_all()
