@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from zoneinfo import available_timezones
 
-from creditd.domain.amounts import AMOUNT_MAX, INT64_MAX
+from creditd.domain.amounts import AMOUNT_MAX, INT64_MAX, Rounding
 from creditd.domain.catalog import (
     AddOn,
     AlertRule,
@@ -35,6 +35,7 @@ from creditd.domain.catalog import (
     Window,
 )
 from creditd.domain.errors import Violation
+from creditd.domain.grants import ROLLOVER_UNITS
 from creditd.domain.near import did_you_mean
 
 KEY_BYTES_MAX = 255
@@ -86,28 +87,7 @@ def unsupported(catalog: Catalog) -> list[Violation]:
 
 
 def _unsupported_paths(catalog: Catalog) -> Iterator[str]:
-    yield from (name for name in ("add_ons", "bundles", "promotions", "alerts") if getattr(catalog, name))
-    for f, feature in enumerate(catalog.features):
-        for r, rate in enumerate(feature.rates):
-            for p, price in enumerate(rate.prices):
-                if price.tiers:
-                    yield f"features[{f}].rates[{r}].prices[{p}].tiers"
-    for p, plan in enumerate(catalog.plans):
-        at = f"plans[{p}]"
-        for a, allowance in enumerate(plan.allowances):
-            for name in ("every", "rollover", "per_seat"):
-                if getattr(allowance, name):
-                    yield f"{at}.allowances[{a}].{name}"
-        for e, entitlement in enumerate(plan.entitlements):
-            limit = entitlement.limit
-            if limit is not None and limit.per_seat:
-                yield f"{at}.entitlements[{e}].limit.per_seat"
-            if limit is not None and limit.window is not Window.ANCHORED:
-                yield f"{at}.entitlements[{e}].limit.window"
-        yield from (
-            f"{at}.overages[{o}].carry_debt" for o, over in enumerate(plan.overages) if over.carry_debt
-        )
-        yield from (f"{at}.{name}" for name in ("trial", "budgets") if getattr(plan, name))
+    yield from (name for name in ("bundles", "promotions", "alerts") if getattr(catalog, name))
 
 
 _Keyed = CreditType | Feature | Plan | AddOn | Bundle | Promotion | AlertRule
@@ -267,6 +247,11 @@ class _Check:
         self.between(f"{path}.per", price.per, 1, INT64_MAX)
         self.money(f"{path}.unit_cost", price.unit_cost)
         self._tiers(f"{path}.tiers", price.tiers)
+        if price.tiers and price.rounding is Rounding.UNIT_UP:
+            self.fault(
+                f"{path}.rounding",
+                "is UNIT_UP, which graduated prices can't have; a unit may lie in two tiers",
+            )
 
     def _tiers(self, path: str, tiers: tuple[Tier, ...]) -> None:
         reached = 0
@@ -311,6 +296,13 @@ class _Check:
                 if allowance.every is None:
                     self.fault(f"{at}.rollover", "needs a period to roll over from: set `every`")
                 self.rollover(f"{at}.rollover", allowance.rollover)
+                if allowance.expires_after is not None:
+                    problem = "excludes expires_after: what is left is carried over, or it lasts as it is"
+                    self.fault(f"{at}.rollover", problem)
+            leaves = allowance.rollover or allowance.expires_after
+            if allowance.every is not None and leaves and allowance.every.unit not in ROLLOVER_UNITS:
+                problem = "is shorter than a day, with credits that outlast it; expected days or more"
+                self.fault(f"{at}.every", problem)
 
     def rollover(self, path: str, rollover: Rollover) -> None:
         self.amount(f"{path}.max_micros", rollover.max_micros)

@@ -11,7 +11,7 @@ from creditd.domain.accounts import Subscription, SubscriptionStatus
 from creditd.domain.catalog import Catalog, Money
 from creditd.domain.catalog_diff import Change
 from creditd.domain.entries import Kind
-from creditd.domain.grants import Category, Grant
+from creditd.domain.grants import Category, Grant, Recurrence
 from creditd.domain.state import Balances
 
 
@@ -101,7 +101,7 @@ class GrantDraft:
     """A grant to create.
 
     `id` "" makes a new one. `priority` 0 takes the category's, `category` None is ADJUSTMENT, `effective_at` None
-    is now and `expires_at` None is never.
+    is now and `expires_at` None is never. A recurrence with a negative anchor is anchored to `effective_at`.
     """
 
     account: str
@@ -116,6 +116,7 @@ class GrantDraft:
     metadata: dict[str, str] = field(default_factory=dict)
     source: str = ""
     features: tuple[str, ...] = ()
+    recurrence: Recurrence | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from creditd.domain.accounts import Account
+from creditd.domain.accounts import Account, subscription_at
 from creditd.domain.errors import NotFound
 from creditd.domain.policy import Policy, policy_ends
 from creditd.engine.catalogs import Catalogs
@@ -74,9 +74,10 @@ class Policies:
         index, until = await self._catalogs.in_force(now)
         plans = {}
         for item in account.subscriptions:
-            plan = await self._catalogs.plan(item.plan, item.plan_version)
+            present = subscription_at(item, now)
+            plan = await self._catalogs.plan(present.plan, present.plan_version)
             if plan is not None:
-                plans[(item.plan, item.plan_version)] = plan
+                plans[(present.plan, present.plan_version)] = plan
         policy = Policy(account, index, plans, now, min(until, policy_ends(account, now)))
         if known is not None and known.account is account:
             known.policy, known.revision = policy, self._catalogs.revision
