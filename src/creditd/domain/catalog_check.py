@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from zoneinfo import available_timezones
 
+from creditd.domain.accounts import Override
 from creditd.domain.amounts import AMOUNT_MAX, INT64_MAX, Rounding
 from creditd.domain.catalog import (
     AddOn,
@@ -48,10 +49,7 @@ NOT_SERVED = "is not served by this release"
 
 def check_catalog(catalog: Catalog) -> list[Violation]:
     """Every fault of `catalog`, in document order; empty when it can be applied."""
-    check = _Check(
-        credits={credit.key: credit for credit in catalog.credits},
-        features={feature.key: feature for feature in catalog.features},
-    )
+    check = _of(catalog)
     sections: tuple[tuple[str, str, Iterable[_Keyed], Callable[..., None]], ...] = (
         ("credits", "credit", catalog.credits, check.credit_type),
         ("features", "feature", catalog.features, check.feature),
@@ -79,6 +77,50 @@ def check_rates(rates: Iterable[Rate], path: str = "rates") -> list[Violation]:
     check = _Check()
     check.rates(path, rates)
     return check.faults
+
+
+def check_override(override: Override, catalog: Catalog, path: str = "override") -> list[Violation]:
+    """Every fault of an override beside a catalog that has its feature or credit."""
+    check = _of(catalog)
+    entitlement = override.entitlement
+    if bool(override.feature) == bool(override.credit):
+        check.fault(path, "is for a feature or for a credit; set exactly one of `entitlement` and `overage`")
+    if entitlement is not None and entitlement.feature in check.features:
+        feature = check.features[entitlement.feature]
+        given = [entitlement.enabled, entitlement.value, entitlement.limit]
+        if any(item is not None for item in given):
+            check.entitlements(path, (entitlement,))
+        elif not override.rates:
+            check.fault(f"{path}.entitlement", "changes nothing; set what it gives, or `rates`")
+        if override.rates and (feature.type is not FeatureType.CREDIT or feature.external_rate):
+            check.fault(f"{path}.rates", "belong to CREDIT features with rates of their own")
+    elif override.rates:
+        check.fault(f"{path}.rates", "need the feature that they are for in `entitlement.feature`")
+    check.rates(f"{path}.rates", override.rates)
+    if override.overage is not None:
+        check.overages(path, (override.overage,))
+    return [Violation(_singular(fault.field, path), fault.problem) for fault in check.faults]
+
+
+def _singular(field: str, path: str) -> str:
+    """The path of a part that stands alone in an override, and in a list in a plan."""
+    for plural, singular in (("entitlements[0]", "entitlement"), ("overages[0]", "overage")):
+        field = field.replace(f"{path}.{plural}", f"{path}.{singular}")
+    return field
+
+
+def check_budget(rule: BudgetRule, catalog: Catalog, path: str) -> list[Violation]:
+    """Every fault of a budget beside a catalog that has its credit."""
+    check = _of(catalog)
+    check.budget(path, rule)
+    return check.faults
+
+
+def _of(catalog: Catalog) -> _Check:
+    return _Check(
+        credits={credit.key: credit for credit in catalog.credits},
+        features={feature.key: feature for feature in catalog.features},
+    )
 
 
 def unsupported(catalog: Catalog) -> list[Violation]:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from creditd.domain.accounts import Account, TestClock
+from creditd.domain.accounts import Account, Budget, Override, TestClock
 from creditd.domain.catalog import Catalog
 from creditd.domain.entries import Entry
 from creditd.domain.errors import AlreadyExists, CreditdError, FailedPrecondition, InvalidArgument, Violation
@@ -20,7 +20,9 @@ from creditd.engine.commit import Committer
 from creditd.engine.control_types import (
     AppliedCatalog,
     BalanceView,
+    BudgetStatus,
     CatalogVersion,
+    EntitlementsView,
     EntryQuery,
     GrantBalance,
     GrantDraft,
@@ -29,12 +31,15 @@ from creditd.engine.control_types import (
     Verification,
 )
 from creditd.engine.decisions import Decisions
+from creditd.engine.entitlements import EntitlementsReader
+from creditd.engine.exceptions import ExceptionsControl
 from creditd.engine.grants import GrantsControl
 from creditd.engine.ids import id_source
 from creditd.engine.load import Loader
 from creditd.engine.lookup import KeyLookup
 from creditd.engine.policies import Policies
 from creditd.engine.requests import Ruling, Use
+from creditd.engine.subscriptions import SubscriptionsControl
 from creditd.engine.verify import Verifier
 from creditd.hot.store import HotStore
 from creditd.ledger.store import Ledger
@@ -84,7 +89,10 @@ class Engine:
             new_id,
         )
         self.catalog_control = CatalogControl(ledger, hot, self.catalogs, wall_ms)
-        self._accounts = AccountsControl(ledger, self.policies, self.catalogs, self.loader, new_id)
+        self._accounts = AccountsControl(ledger, self.policies, self.loader)
+        self._subscriptions = SubscriptionsControl(self.catalogs, self.loader, new_id)
+        self._exceptions = ExceptionsControl(self.policies, self.catalogs, self.loader)
+        self._entitlements = EntitlementsReader(self.policies, self.hot, self.loader)
         self._grants = GrantsControl(self.catalogs, self.loader, new_id)
         self._balances = BalanceReader(ledger, hot, self.policies, self.catalogs, self.loader)
         self._verifier = Verifier(ledger, hot, self.policies, self.catalogs, self.loader)
@@ -177,7 +185,27 @@ class Engine:
 
     async def put_subscription(self, change: SubscriptionChange) -> SubscriptionResult:
         """Subscribe, or change a subscription."""
-        return await self._accounts.put_subscription(change)
+        return await self._subscriptions.put(change)
+
+    async def put_override(self, account: str, override: Override) -> Override:
+        """Create or replace what the account gets instead of its plans."""
+        return await self._exceptions.put_override(account, override)
+
+    async def delete_override(self, account: str, *, feature: str, credit: str) -> None:
+        """Remove the override of a feature or a credit."""
+        await self._exceptions.delete_override(account, feature=feature, credit=credit)
+
+    async def put_budget(self, account: str, budget: Budget) -> BudgetStatus:
+        """Create or replace a budget; what its window has counted stays."""
+        return await self._exceptions.put_budget(account, budget)
+
+    async def delete_budget(self, account: str, budget_id: str) -> None:
+        """Remove a budget."""
+        await self._exceptions.delete_budget(account, budget_id)
+
+    async def get_entitlements(self, account: str) -> EntitlementsView:
+        """Everything that the account gets, resolved."""
+        return await self._entitlements.get(account)
 
     async def create_grant(self, draft: GrantDraft, *, idempotency_key: str) -> Grant:
         """Give credits once."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from creditd.domain.errors import AlreadyExists, IdempotencyKeyReused, InvalidArgument, NotFound, Violation
 from creditd.domain.grants import ROLLOVER_UNITS, Category, Grant, Recurrence, default_priority
 from creditd.domain.roll import give, void
-from creditd.engine.accounts import must_fit
 from creditd.engine.books import write
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.control_types import GrantDraft
 from creditd.engine.ids import NewId, fingerprint
 from creditd.engine.load import Loader
+from creditd.engine.subscriptions import must_fit
 from creditd.ledger.transaction import AccountTransaction
 
 

@@ -8,11 +8,12 @@ from typing import Any, Final
 import asyncpg
 import orjson
 
-from creditd.domain.accounts import Account, Subscription, SubscriptionStatus
+from creditd.domain.accounts import Account, PendingPlan, Subscription, SubscriptionStatus
 from creditd.domain.errors import NotFound
 from creditd.domain.grants import Grant
 from creditd.ledger.codec import decode_grant
 from creditd.ledger.connection import Connection, Connections
+from creditd.ledger.documents import decode_budgets, decode_overrides
 from creditd.ledger.queries import load
 
 _SQL: Final = load("accounts")
@@ -96,6 +97,10 @@ def subscription_values(account_id: str, subscription: Subscription) -> tuple[An
         subscription.plan,
         subscription.status,
         subscription.external_id,
+        orjson.dumps(subscription.add_ons).decode(),
+        subscription.trial_ends_at,
+        subscription.pauses_after_trial,
+        None if subscription.pending is None else orjson.dumps(subscription.pending).decode(),
     )
 
 
@@ -114,6 +119,8 @@ def to_account(row: asyncpg.Record) -> Account:
         policy_version=row["policy_version"],
         revision=row["revision"],
         subscriptions=tuple(_subscription(document) for document in subscriptions),
+        overrides=decode_overrides(row["overrides"] or "[]"),
+        budgets=decode_budgets(row["budgets"] or "[]"),
     )
 
 
@@ -128,4 +135,8 @@ def _subscription(document: dict[str, Any]) -> Subscription:
         seats=document["seats"],
         external_id=document["external_id"],
         cancel_at=document["cancel_at"],
+        add_ons=tuple((key, quantity) for key, quantity in document["add_ons"]),
+        trial_ends_at=document["trial_ends_at"],
+        pauses_after_trial=document["pauses_after_trial"],
+        pending=None if document["pending"] is None else PendingPlan(**document["pending"]),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from creditd.engine.engine import Engine
-from creditd.rpc import codec, codec_accounts
+from creditd.rpc import codec, codec_accounts, codec_exceptions
 from creditd.rpc.calls import answered, not_served
 from creditd.rpc.checks import Checks, page_token
 from creditd.v1 import accounts_pb2 as pb
@@ -106,13 +106,54 @@ class AccountsServicer(pb_grpc.AccountsServicer):
             next_page_token=page_token(grants[-1].grant.id) if len(grants) == limit else "",
         )
 
+    @answered
+    async def PutOverride(self, request: pb.PutOverrideRequest) -> pb.Override:
+        """Create or replace what the account gets instead of its plans."""
+        override = codec_exceptions.read_override(request, Checks())
+        account = request.override.account
+        return codec_exceptions.override_to_proto(account, await self._engine.put_override(account, override))
+
+    @answered
+    async def DeleteOverride(self, request: pb.DeleteOverrideRequest) -> pb.DeleteOverrideResponse:
+        """Remove the override of a feature or a credit."""
+        checks = Checks()
+        checks.identifier("account", request.account)
+        checks.identifier("feature", request.feature, required=False)
+        checks.identifier("credit", request.credit, required=False)
+        if bool(request.feature) == bool(request.credit):
+            checks.add("feature", "or `credit` must be set, and not both")
+        checks.done()
+        await self._engine.delete_override(request.account, feature=request.feature, credit=request.credit)
+        return pb.DeleteOverrideResponse()
+
+    @answered
+    async def PutBudget(self, request: pb.PutBudgetRequest) -> pb.Budget:
+        """Create or replace a budget."""
+        budget = codec_exceptions.read_budget(request, Checks())
+        account = request.budget.account
+        return codec_exceptions.budget_to_proto(account, await self._engine.put_budget(account, budget))
+
+    @answered
+    async def DeleteBudget(self, request: pb.DeleteBudgetRequest) -> pb.DeleteBudgetResponse:
+        """Remove a budget."""
+        checks = Checks()
+        checks.identifier("account", request.account)
+        checks.identifier("id", request.id)
+        checks.done()
+        await self._engine.delete_budget(request.account, request.id)
+        return pb.DeleteBudgetResponse()
+
+    @answered
+    async def GetEntitlements(self, request: pb.GetEntitlementsRequest) -> pb.GetEntitlementsResponse:
+        """Everything that the account gets, resolved."""
+        checks = Checks()
+        checks.identifier("account", request.account)
+        checks.identifier("subject", request.subject, required=False)
+        checks.done()
+        return codec_exceptions.entitlements_response(await self._engine.get_entitlements(request.account))
+
     ArchiveAccount = not_served("Accounts.ArchiveAccount")
     PurchaseBundle = not_served("Accounts.PurchaseBundle")
     RedeemPromotion = not_served("Accounts.RedeemPromotion")
-    PutOverride = not_served("Accounts.PutOverride")
-    DeleteOverride = not_served("Accounts.DeleteOverride")
-    PutBudget = not_served("Accounts.PutBudget")
-    DeleteBudget = not_served("Accounts.DeleteBudget")
     PutAutoTopUp = not_served("Accounts.PutAutoTopUp")
     ResetUsage = not_served("Accounts.ResetUsage")
-    GetEntitlements = not_served("Accounts.GetEntitlements")

@@ -91,7 +91,7 @@ def check_response(ruling: Ruling) -> pb.CheckResponse:
         credit=ruling.credit,
         catalog_version=ruling.catalog_version,
         balance=_balance_of(ruling),
-        limit=_limit(ruling.limit),
+        limit=limit_to_proto(ruling.limit),
         explanation=[
             pb.Step(kind=step.kind, key=step.key, detail=step.detail, amount_micros=step.amount)
             for step in ruling.explanation
@@ -111,7 +111,7 @@ def consume_response(ruling: Ruling) -> pb.ConsumeResponse:
         charged_micros=ruling.charged,
         overage_micros=ruling.overage,
         balance=_balance_of(ruling),
-        limit=_limit(ruling.limit),
+        limit=limit_to_proto(ruling.limit),
         entry_id=ruling.entry_id,
         sequence=ruling.sequence,
         allocations=[
@@ -160,7 +160,8 @@ def balance_to_proto(credit: str, balances: Balances, overage_used: int) -> pb.B
     return message
 
 
-def _limit(limit: LimitStatus | None) -> pb.LimitStatus | None:
+def limit_to_proto(limit: LimitStatus | None) -> pb.LimitStatus | None:
+    """Where a limit stands, on the wire."""
     if limit is None:
         return None
     unlimited = limit.limit < 0

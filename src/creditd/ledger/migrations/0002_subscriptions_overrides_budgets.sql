@@ -1,0 +1,22 @@
+-- What a subscription comes to by itself, and what an account has besides its plans.
+
+ALTER TABLE subscriptions
+    ADD COLUMN add_ons jsonb NOT NULL DEFAULT '[]',
+    ADD COLUMN trial_ends_at bigint,
+    ADD COLUMN pauses_after_trial boolean NOT NULL DEFAULT false,
+    ADD COLUMN pending jsonb;
+
+-- What one account gets instead of its plans; `key` is feature/<key> or credit/<key>.
+CREATE TABLE overrides (
+    account  text COLLATE "C" NOT NULL,
+    key      text COLLATE "C" NOT NULL,
+    document jsonb NOT NULL,
+    PRIMARY KEY (account, key)
+);
+
+CREATE TABLE budgets (
+    account  text COLLATE "C" NOT NULL,
+    id       text COLLATE "C" NOT NULL,
+    document jsonb NOT NULL,
+    PRIMARY KEY (account, id)
+);
