@@ -21,6 +21,9 @@ from creditd.domain.periods import MS_MAX, Span, add_periods
 from creditd.domain.roll import NewId, give, void
 from creditd.domain.state import AccountState, GrantState, balance
 
+GRANT_ID_BYTES_MAX = 255
+"""Longest id of a grant, in bytes of UTF-8."""
+
 
 class ChangeMode(StrEnum):
     """What a change of plan does to plan credits; see the protos."""
@@ -78,8 +81,8 @@ class _Books:
             if held.grant.subscription == subscription and held.grant.category is not Category.ROLLOVER
         ]
 
-    def redefine(self, grant: Grant, change: int = 0) -> None:
-        """Put another definition in a grant's place, and change what is left of it."""
+    def redefine(self, grant: Grant, change: int = 0, filled_at: int = 0) -> None:
+        """Put another definition in a grant's place, and change what is left of it or when it was filled."""
         state = self.state
         self.add(
             [
@@ -94,7 +97,11 @@ class _Books:
                     balance_after=balance(state, grant.credit) + change,
                     grant_id=grant.id,
                     note="subscription changed",
-                    effects=Effects(put=grant, grants=(GrantChange(grant.id, change),) if change else ()),
+                    effects=Effects(
+                        put=grant,
+                        grants=(GrantChange(grant.id, change),) if change else (),
+                        filled_at=filled_at,
+                    ),
                 )
             ]
         )
@@ -229,6 +236,17 @@ def _resize_recurring(books: _Books, subscription: str, slot: Slot, more: int) -
         books.redefine(replace(held.grant, amount=slot.amount), max(0, more) if held.active else 0)
 
 
+def reanchor(state: AccountState, credit: str, now: int, new_id: NewId) -> list[Entry]:
+    """The entries by which the recurring grants of a credit ("" = all) count their periods from now on."""
+    books = _Books(state, new_id, now)
+    for held in state.grants.values():
+        grant = held.grant
+        if held.next_filling is None or grant.recurrence is None or (credit and grant.credit != credit):
+            continue
+        books.redefine(replace(grant, recurrence=replace(grant.recurrence, anchor=now)), filled_at=now)
+    return books.entries
+
+
 def change_plan(
     state: AccountState,
     after: Terms,
@@ -304,17 +322,24 @@ def _give(
     amount: int | None = None,
     withheld: int = 0,
 ) -> None:
-    grant = _grant(subscription, slot, at, books.now, ends_at, slot.amount if amount is None else amount)
-    if grant.id in books.state.grants or (ends_at is not None and ends_at <= at):
+    if ends_at is not None and ends_at <= at:
         return
+    grant = replace(
+        _grant(subscription, slot, at, books.now, ends_at),
+        id=_grant_id(subscription, slot, books.state.sequence + 1),
+        amount=slot.amount if amount is None else amount,
+    )
     books.add(give(books.state, grant, books.now, books.new_id, withheld=withheld))
 
 
-def _grant(
-    subscription: Subscription, slot: Slot, at: int, now: int, ends_at: int | None, amount: int
-) -> Grant:
+def _grant_id(subscription: Subscription, slot: Slot, sequence: int) -> str:
+    """The id of a grant that is given at a place of the ledger: unique, and the same in a preview."""
+    readable = f"{subscription.id}/{slot.key}/{sequence}"
+    return readable if len(readable.encode()) <= GRANT_ID_BYTES_MAX else derived_id(readable, sequence)
+
+
+def _grant(subscription: Subscription, slot: Slot, at: int, now: int, ends_at: int | None) -> Grant:
     allowance = slot.allowance
-    root = f"{subscription.id}/{slot.key}/{subscription.plan}/{subscription.plan_version}/{at}/{amount}"
     lasts = allowance.expires_after
     expires_at = ends_at if slot.category is Category.TRIAL or allowance.every else None
     if lasts is not None:
@@ -323,9 +348,9 @@ def _grant(
     if allowance.every is not None:
         recurrence = Recurrence(allowance.every, subscription.anchor, allowance.rollover, lasts)
     return Grant(
-        id=derived_id(root, at),
+        id="",
         credit=allowance.credit,
-        amount=amount,
+        amount=slot.amount,
         category=slot.category,
         priority=allowance.priority or default_priority(slot.category),
         effective_at=at,

@@ -129,7 +129,7 @@ def unsupported(catalog: Catalog) -> list[Violation]:
 
 
 def _unsupported_paths(catalog: Catalog) -> Iterator[str]:
-    yield from (name for name in ("bundles", "promotions", "alerts") if getattr(catalog, name))
+    yield from (name for name in ("alerts",) if getattr(catalog, name))
 
 
 _Keyed = CreditType | Feature | Plan | AddOn | Bundle | Promotion | AlertRule

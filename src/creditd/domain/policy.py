@@ -260,7 +260,7 @@ class Policy:
         else:
             items = list(self._granted(feature))
         denied, source, value = _entitled(feature, items)
-        if self.account.suspended:
+        if self.account.suspended or self.account.archived:
             denied = "ACCOUNT_SUSPENDED"
         elif denied and self._is_inactive(feature):
             denied = "SUBSCRIPTION_INACTIVE"

@@ -99,6 +99,27 @@ def _fill(state: AccountState, held: GrantState, now: int, new_id: NewId) -> lis
     return [entry, *_pay_debt(fold(state, entry), grant, missing, entry, new_id)]
 
 
+def refill(state: AccountState, held: GrantState, now: int, new_id: NewId) -> list[Entry]:
+    """The entries that fill a recurring grant up to its amount now, out of turn; its next filling stays where it is."""
+    grant, missing = held.grant, max(0, held.grant.amount - held.remaining)
+    if not missing:
+        return []
+    entry = Entry(
+        id=new_id(),
+        account=state.account,
+        sequence=state.sequence + 1,
+        kind=Kind.REFILL,
+        at=max(now, state.at),
+        credit=grant.credit,
+        amount=missing,
+        balance_after=balance(state, grant.credit) + missing,
+        grant_id=grant.id,
+        note="reset",
+        effects=Effects(grants=(GrantChange(grant.id, missing),)),
+    )
+    return [entry, *_pay_debt(fold(state, entry), grant, missing, entry, new_id)]
+
+
 def _carry(state: AccountState, held: GrantState) -> tuple[int, bool]:
     """How much a filling carries over, and whether nothing but burning can change that at later ones."""
     recurrence = held.grant.recurrence

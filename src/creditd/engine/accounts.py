@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from creditd.domain.accounts import Account
 from creditd.domain.errors import FailedPrecondition, InvalidArgument, NotFound, Violation
+from creditd.engine.catalogs import Catalogs
+from creditd.engine.ids import NewId
 from creditd.engine.load import Loader
+from creditd.engine.offers import signup_entries, signup_promotions
 from creditd.engine.policies import Policies
 from creditd.engine.subscriptions import next_revision
+from creditd.ledger.accounts import Gift
 from creditd.ledger.store import Ledger
 
 
@@ -18,10 +23,14 @@ class AccountsControl:
 
     ledger: Ledger
     policies: Policies
+    catalogs: Catalogs
     loader: Loader
+    new_id: NewId
 
     async def put(self, wanted: Account, *, etag: str) -> Account:
         """Create the account or replace what is its own: name, labels, suspended, external_id.
+
+        A new account is granted the promotions for signing up in the same step. An archived one is in use again.
 
         Raises:
             FailedPrecondition: VERSION_MISMATCH, the account is not as `etag` says.
@@ -33,7 +42,7 @@ class AccountsControl:
             if etag:
                 raise NotFound("account", wanted.id, hint="leave the etag empty to create it")
             fresh = replace(wanted, created_at=await self.policies.now(wanted))
-            existing = await self.ledger.create_account(fresh)
+            existing = await self.ledger.create_account(fresh, await self._gifts(fresh))
             if existing is fresh:
                 return fresh
         async with self.loader.change(wanted.id) as (tx, _now):
@@ -48,9 +57,28 @@ class AccountsControl:
                 labels=wanted.labels,
                 suspended=wanted.suspended,
                 external_id=wanted.external_id,
+                archived=False,
             )
             if after != before:
                 await tx.put_account(next_revision(after))
+            return tx.account
+
+    async def _gifts(self, account: Account) -> list[Gift]:
+        index, _until = await self.catalogs.in_force(account.created_at)
+        return [
+            Gift(
+                promotion.key,
+                promotion.max_redemptions,
+                partial(signup_entries, account, promotion, new_id=self.new_id),
+            )
+            for promotion in signup_promotions(index.catalog, account.created_at)
+        ]
+
+    async def archive(self, account_id: str) -> Account:
+        """Take an account out of use: it is denied everything, as a suspended one. Its ledger stays."""
+        async with self.loader.change(account_id) as (tx, _now):
+            if not tx.account.archived:
+                await tx.put_account(next_revision(replace(tx.account, archived=True)))
             return tx.account
 
     async def get(self, account_id: str) -> Account:

@@ -181,3 +181,26 @@ class EntitlementsView:
 
     entitlements: tuple[Entitled, ...]
     catalog_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReset:
+    """What to reset: the limits of a feature ("" = all), the recurring grants of a credit ("" = all).
+
+    One of them alone resets that alone. With `move_anchor` periods are counted from now on.
+    """
+
+    account: str
+    feature: str = ""
+    credit: str = ""
+    move_anchor: bool = False
+    idempotency_key: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResetResult:
+    """What is there after a reset."""
+
+    balances: tuple[CreditBalance, ...]
+    limits: tuple[LimitStatus, ...]

@@ -26,8 +26,10 @@ from creditd.engine.control_types import (
     EntryQuery,
     GrantBalance,
     GrantDraft,
+    ResetResult,
     SubscriptionChange,
     SubscriptionResult,
+    UsageReset,
     Verification,
 )
 from creditd.engine.decisions import Decisions
@@ -37,8 +39,10 @@ from creditd.engine.grants import GrantsControl
 from creditd.engine.ids import id_source
 from creditd.engine.load import Loader
 from creditd.engine.lookup import KeyLookup
+from creditd.engine.offers import OffersControl
 from creditd.engine.policies import Policies
 from creditd.engine.requests import Ruling, Use
+from creditd.engine.resets import ResetsControl
 from creditd.engine.subscriptions import SubscriptionsControl
 from creditd.engine.verify import Verifier
 from creditd.hot.store import HotStore
@@ -89,7 +93,9 @@ class Engine:
             new_id,
         )
         self.catalog_control = CatalogControl(ledger, hot, self.catalogs, wall_ms)
-        self._accounts = AccountsControl(ledger, self.policies, self.loader)
+        self._accounts = AccountsControl(ledger, self.policies, self.catalogs, self.loader, new_id)
+        self._offers = OffersControl(self.catalogs, self.loader, new_id)
+        self._resets = ResetsControl(self.policies, self.catalogs, self.loader, new_id)
         self._subscriptions = SubscriptionsControl(self.catalogs, self.loader, new_id)
         self._exceptions = ExceptionsControl(self.policies, self.catalogs, self.loader)
         self._entitlements = EntitlementsReader(self.policies, self.hot, self.loader)
@@ -186,6 +192,28 @@ class Engine:
     async def put_subscription(self, change: SubscriptionChange) -> SubscriptionResult:
         """Subscribe, or change a subscription."""
         return await self._subscriptions.put(change)
+
+    async def archive_account(self, account: str) -> Account:
+        """Take an account out of use; its ledger stays."""
+        return await self._accounts.archive(account)
+
+    async def purchase_bundle(
+        self, account: str, bundle: str, *, quantity: int, metadata: dict[str, str], idempotency_key: str
+    ) -> Grant:
+        """Grant the credits of a bundle that was bought."""
+        return await self._offers.purchase(
+            account, bundle, quantity=quantity, metadata=metadata, key=idempotency_key
+        )
+
+    async def redeem_promotion(
+        self, account: str, promotion: str, *, code: str, idempotency_key: str
+    ) -> Grant:
+        """Grant the credits of a promotion, once for each account."""
+        return await self._offers.redeem(account, promotion, code=code, key=idempotency_key)
+
+    async def reset_usage(self, wanted: UsageReset) -> ResetResult:
+        """Set limits back to zero and fill recurring grants now."""
+        return await self._resets.reset(wanted)
 
     async def put_override(self, account: str, override: Override) -> Override:
         """Create or replace what the account gets instead of its plans."""

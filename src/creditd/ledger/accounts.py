@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
 import orjson
 
 from creditd.domain.accounts import Account, PendingPlan, Subscription, SubscriptionStatus
+from creditd.domain.entries import Entry
 from creditd.domain.errors import NotFound
+from creditd.domain.fold import fold_all
 from creditd.domain.grants import Grant
-from creditd.ledger.codec import decode_grant
+from creditd.domain.state import AccountState
+from creditd.ledger import folding, redemptions
+from creditd.ledger.codec import decode_grant, encode_grant
 from creditd.ledger.connection import Connection, Connections
 from creditd.ledger.documents import decode_budgets, decode_overrides
 from creditd.ledger.queries import load
+from creditd.ledger.redemptions import Redemption
 
 _SQL: Final = load("accounts")
 
 
-async def create(connections: Connections, account: Account, *, nonce: int) -> Account:
+@dataclass(frozen=True, slots=True)
+class Gift:
+    """A promotion that a new account gets while it has redemptions left; `entries` follow a state of the account."""
+
+    promotion: str
+    maximum: int
+    entries: Callable[[AccountState], Sequence[Entry]]
+
+
+async def create(
+    connections: Connections, account: Account, *, nonce: int, gifts: Sequence[Gift] = ()
+) -> Account:
     """See `Ledger.create_account`."""
     async with connections.transaction() as connection:
         if await _insert(connection, account):
@@ -28,11 +45,30 @@ async def create(connections: Connections, account: Account, *, nonce: int) -> A
                 await connection.execute(
                     _SQL["put_subscription"], *subscription_values(account.id, subscription)
                 )
+            await _give(connection, account, gifts)
             return account
         row = await connection.fetchrow(_SQL["get_account"], account.id)
     if row is None:
         raise NotFound("account", account.id)
     return to_account(row)
+
+
+async def _give(connection: Connection, account: Account, gifts: Sequence[Gift]) -> None:
+    """What a new account is given; a promotion that is used up is passed over."""
+    state = AccountState(account.id)
+    for gift in gifts:
+        redeemed = await redemptions.redeem(connection, gift.promotion, account.id, gift.maximum)
+        if redeemed is not Redemption.DONE:
+            continue
+        entries = gift.entries(state)
+        for entry in entries:
+            if entry.effects.put is not None:
+                grant = entry.effects.put
+                await connection.execute(
+                    _SQL["insert_grant"], account.id, grant.id, grant.created_at, "", encode_grant(grant)
+                )
+        await folding.insert(connection, *entries)
+        state = fold_all(state, entries)
 
 
 async def _insert(connection: Connection, account: Account) -> bool:

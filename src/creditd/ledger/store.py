@@ -13,6 +13,7 @@ from creditd.domain.entries import Entry, Kind
 from creditd.domain.grants import Grant
 from creditd.domain.state import AccountState
 from creditd.ledger import accounts, catalogs, clocks, entries, transaction
+from creditd.ledger.accounts import Gift
 from creditd.ledger.append import Outcome, Unit, append
 from creditd.ledger.catalogs import CatalogVersion
 from creditd.ledger.connection import Connections, Line
@@ -160,15 +161,15 @@ class Ledger:
 
     # Accounts.
 
-    async def create_account(self, account: Account) -> Account:
-        """Create an account with its subscriptions, and its fence at epoch 1.
+    async def create_account(self, account: Account, gifts: Sequence[Gift] = ()) -> Account:
+        """Create an account with its subscriptions, its fence at epoch 1, and what it is given at the start.
 
         Returns `account` itself when it is new, else the one that has its id.
 
         Raises:
             NotFound: its test clock does not exist.
         """
-        return await accounts.create(self._connections, account, nonce=self._nonce())
+        return await accounts.create(self._connections, account, nonce=self._nonce(), gifts=gifts)
 
     async def get_account(self, account: str) -> Account | None:
         """An account with its subscriptions."""

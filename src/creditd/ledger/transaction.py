@@ -15,12 +15,13 @@ from creditd.domain.errors import AlreadyExists, NotFound
 from creditd.domain.fold import fold, fold_all
 from creditd.domain.grants import Grant
 from creditd.domain.state import AccountState
-from creditd.ledger import folding
+from creditd.ledger import folding, redemptions
 from creditd.ledger.accounts import account_values, subscription_values, to_account
 from creditd.ledger.codec import decode_grant, encode_grant
 from creditd.ledger.connection import Connection, Connections
 from creditd.ledger.documents import encode_budget, encode_override
 from creditd.ledger.queries import load
+from creditd.ledger.redemptions import Redemption
 from creditd.ledger.rows import to_entry
 
 _SQL: Final = load("accounts")
@@ -162,6 +163,11 @@ class AccountTransaction:
         others = [each for each in self.account.budgets if each.id != budget_id]
         together = sorted([*others, *added], key=lambda each: each.id)
         self.account = replace(self.account, budgets=tuple(together))
+
+    async def redeem(self, promotion: str, maximum: int) -> Redemption:
+        """Redeem a promotion for the account; see `redemptions.redeem`."""
+        async with self._session() as connection:
+            return await redemptions.redeem(connection, promotion, self.account.id, maximum)
 
     async def insert_grant(self, grant: Grant, fingerprint: str) -> None:
         """Keep a new grant's definition. `fingerprint` identifies the request that its id stands for.

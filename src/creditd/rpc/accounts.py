@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from creditd.engine.control_types import UsageReset
 from creditd.engine.engine import Engine
 from creditd.rpc import codec, codec_accounts, codec_exceptions
 from creditd.rpc.calls import answered, not_served
-from creditd.rpc.checks import Checks, page_token
+from creditd.rpc.checks import TEXT_BYTES_MAX, Checks, page_token
 from creditd.v1 import accounts_pb2 as pb
 from creditd.v1 import accounts_pb2_grpc as pb_grpc
 from creditd.v1 import grants_pb2
@@ -152,8 +153,76 @@ class AccountsServicer(pb_grpc.AccountsServicer):
         checks.done()
         return codec_exceptions.entitlements_response(await self._engine.get_entitlements(request.account))
 
-    ArchiveAccount = not_served("Accounts.ArchiveAccount")
-    PurchaseBundle = not_served("Accounts.PurchaseBundle")
-    RedeemPromotion = not_served("Accounts.RedeemPromotion")
+    @answered
+    async def ArchiveAccount(self, request: pb.ArchiveAccountRequest) -> pb.Account:
+        """Take an account out of use."""
+        checks = Checks()
+        checks.identifier("id", request.id)
+        checks.done()
+        return codec_accounts.account_to_proto(await self._engine.archive_account(request.id))
+
+    @answered
+    async def PurchaseBundle(self, request: pb.PurchaseBundleRequest) -> grants_pb2.Grant:
+        """Grant the credits of a bundle that was bought."""
+        checks = Checks()
+        checks.identifier("account", request.account)
+        checks.identifier("bundle", request.bundle)
+        checks.identifier("idempotency_key", request.idempotency_key)
+        checks.texts("metadata", request.metadata, TEXT_BYTES_MAX)
+        checks.number("quantity", request.quantity)
+        checks.done()
+        grant = await self._engine.purchase_bundle(
+            request.account,
+            request.bundle,
+            quantity=request.quantity or 1,
+            metadata=dict(request.metadata),
+            idempotency_key=request.idempotency_key,
+        )
+        return codec_accounts.grant_to_proto(grant, request.account)
+
+    @answered
+    async def RedeemPromotion(self, request: pb.RedeemPromotionRequest) -> grants_pb2.Grant:
+        """Grant the credits of a promotion."""
+        checks = Checks()
+        checks.identifier("account", request.account)
+        checks.identifier("promotion", request.promotion, required=not request.code)
+        checks.identifier("code", request.code, required=False)
+        checks.identifier("idempotency_key", request.idempotency_key)
+        checks.done()
+        grant = await self._engine.redeem_promotion(
+            request.account,
+            request.promotion,
+            code=request.code,
+            idempotency_key=request.idempotency_key,
+        )
+        return codec_accounts.grant_to_proto(grant, request.account)
+
+    @answered
+    async def ResetUsage(self, request: pb.ResetUsageRequest) -> pb.ResetUsageResponse:
+        """Set limits back to zero and fill recurring grants now."""
+        checks = Checks()
+        checks.identifier("account", request.account)
+        checks.identifier("feature", request.feature, required=False)
+        checks.identifier("credit", request.credit, required=False)
+        checks.identifier("idempotency_key", request.idempotency_key, required=False)
+        checks.text("reason", request.reason)
+        checks.done()
+        result = await self._engine.reset_usage(
+            UsageReset(
+                request.account,
+                request.feature,
+                request.credit,
+                request.move_anchor,
+                request.idempotency_key,
+                request.reason,
+            )
+        )
+        return pb.ResetUsageResponse(
+            balances=[
+                codec.balance_to_proto(item.credit, item.balances, item.overage_used)
+                for item in result.balances
+            ],
+            limits=[codec.limit_to_proto(limit) for limit in result.limits],
+        )
+
     PutAutoTopUp = not_served("Accounts.PutAutoTopUp")
-    ResetUsage = not_served("Accounts.ResetUsage")

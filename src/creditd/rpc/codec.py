@@ -91,7 +91,7 @@ def check_response(ruling: Ruling) -> pb.CheckResponse:
         credit=ruling.credit,
         catalog_version=ruling.catalog_version,
         balance=_balance_of(ruling),
-        limit=limit_to_proto(ruling.limit),
+        limit=_limit(ruling.limit),
         explanation=[
             pb.Step(kind=step.kind, key=step.key, detail=step.detail, amount_micros=step.amount)
             for step in ruling.explanation
@@ -111,7 +111,7 @@ def consume_response(ruling: Ruling) -> pb.ConsumeResponse:
         charged_micros=ruling.charged,
         overage_micros=ruling.overage,
         balance=_balance_of(ruling),
-        limit=limit_to_proto(ruling.limit),
+        limit=_limit(ruling.limit),
         entry_id=ruling.entry_id,
         sequence=ruling.sequence,
         allocations=[
@@ -160,10 +160,12 @@ def balance_to_proto(credit: str, balances: Balances, overage_used: int) -> pb.B
     return message
 
 
-def limit_to_proto(limit: LimitStatus | None) -> pb.LimitStatus | None:
+def _limit(limit: LimitStatus | None) -> pb.LimitStatus | None:
+    return None if limit is None else limit_to_proto(limit)
+
+
+def limit_to_proto(limit: LimitStatus) -> pb.LimitStatus:
     """Where a limit stands, on the wire."""
-    if limit is None:
-        return None
     unlimited = limit.limit < 0
     return pb.LimitStatus(
         limit=0 if unlimited else limit.limit,

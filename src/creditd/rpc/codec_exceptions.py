@@ -116,7 +116,7 @@ def entitlements_response(view: EntitlementsView) -> pb.GetEntitlementsResponse:
                 entitlement=entitlement_to_proto(item.item),
                 source=item.source,
                 type=catalog_pb2.FeatureType.Value(f"FEATURE_TYPE_{item.feature.type}"),
-                limit=limit_to_proto(item.limit),
+                limit=None if item.limit is None else limit_to_proto(item.limit),
                 rates=[rate_to_proto(rate) for rate in item.rates],
             )
             for item in view.entitlements

@@ -90,3 +90,16 @@ SELECT document, fingerprint FROM grants WHERE account = $1 AND id = $2;
 
 -- list_grants: all grants of an account, oldest first.
 SELECT document FROM grants WHERE account = $1 ORDER BY created_at, id;
+
+-- add_redemption: nothing when the account has redeemed the promotion before.
+INSERT INTO redemptions (promotion, account) VALUES ($1, $2)
+ON CONFLICT DO NOTHING
+RETURNING account;
+
+-- count_redemption: one more of a promotion, unless it has its maximum (0 = none) already; the row's lock makes it exact.
+INSERT INTO promotions AS p (key, redeemed) VALUES ($1, 1)
+ON CONFLICT (key) DO UPDATE SET redeemed = p.redeemed + 1 WHERE $2::bigint = 0 OR p.redeemed < $2::bigint
+RETURNING redeemed;
+
+-- remove_redemption: an attempt that came too late.
+DELETE FROM redemptions WHERE promotion = $1 AND account = $2;

@@ -20,3 +20,15 @@ CREATE TABLE budgets (
     document jsonb NOT NULL,
     PRIMARY KEY (account, id)
 );
+
+-- How often each promotion was redeemed, counted under the row's lock so that its maximum holds exactly; and by whom.
+CREATE TABLE promotions (
+    key      text COLLATE "C" PRIMARY KEY,
+    redeemed bigint NOT NULL
+);
+
+CREATE TABLE redemptions (
+    promotion text COLLATE "C" NOT NULL,
+    account   text COLLATE "C" NOT NULL,
+    PRIMARY KEY (promotion, account)
+);
