@@ -78,9 +78,9 @@ def catalog_of(document: Any) -> catalog_pb2.Catalog:
 def request_of(descriptor: Descriptor, given: Any, message: Any) -> Any:
     """The request that a step stands for."""
     fields = {} if given is None else dict(given)
-    if "account" in descriptor.fields_by_name and "account" not in fields:
-        if descriptor.fields_by_name["account"].message_type is None:
-            fields["account"] = ACCOUNT
+    account = descriptor.fields_by_name.get("account")
+    if account is not None and account.message_type is None and "account" not in fields:
+        fields["account"] = ACCOUNT
     for name in ("grant", "override", "budget", "auto_top_up"):
         nested = descriptor.fields_by_name.get(name)
         if nested is not None and nested.message_type is not None:
@@ -127,12 +127,12 @@ def differences(expected: Any, answer: Any, path: str = "answer") -> list[str]:
     """Where a message is not as expected, in words; `expected` names what matters."""
     found: list[str] = []
     descriptor = answer.DESCRIPTOR
-    for name, value in expected.items():
+    for name, wanted in expected.items():
         field = descriptor.fields_by_name.get(name)
         in_credits = field is None and f"{name}_micros" in descriptor.fields_by_name
         if in_credits:
             field = descriptor.fields_by_name[f"{name}_micros"]
-            value = _micros(value)
+        value = _micros(wanted) if in_credits else wanted
         if field is None:
             found.append(f"{path} has no field {name!r}")
             continue

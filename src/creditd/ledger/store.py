@@ -237,6 +237,22 @@ class Ledger:
         """The highest version of every plan that ever was, by key."""
         return await catalogs.latest_plans(self._connections)
 
+    async def plans_in_use(self) -> list[tuple[str, int]]:
+        """The plan versions that somebody subscribes to, canceled subscriptions left out."""
+        return await catalogs.plans_in_use(self._connections)
+
+    async def count_subscribers(self, plans: Sequence[tuple[str, int]]) -> int:
+        """How many accounts subscribe to any of some plan versions."""
+        return await catalogs.count_subscribers(self._connections, plans)
+
+    async def add_on_users(self, add_on: str) -> int:
+        """How many accounts have an add-on."""
+        return await catalogs.add_on_users(self._connections, add_on)
+
+    async def count_accounts(self) -> int:
+        """How many accounts there are, archived ones left out."""
+        return await catalogs.count_accounts(self._connections)
+
     # Test clocks.
 
     async def create_clock(self, clock: TestClock) -> None:
