@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +36,7 @@ from creditd.engine.decisions import Decisions
 from creditd.engine.entitlements import EntitlementsReader
 from creditd.engine.exceptions import ExceptionsControl
 from creditd.engine.grants import GrantsControl
+from creditd.engine.history import History
 from creditd.engine.ids import id_source
 from creditd.engine.load import Loader
 from creditd.engine.lookup import KeyLookup
@@ -45,6 +46,7 @@ from creditd.engine.requests import Ruling, Use
 from creditd.engine.resets import ResetsControl
 from creditd.engine.subscriptions import SubscriptionsControl
 from creditd.engine.verify import Verifier
+from creditd.engine.watch import BalanceWatches
 from creditd.hot.store import HotStore
 from creditd.ledger.store import Ledger
 
@@ -93,14 +95,16 @@ class Engine:
             new_id,
         )
         self.catalog_control = CatalogControl(ledger, hot, self.catalogs, wall_ms)
+        history = History(ledger, self.policies, self.catalogs, new_id)
         self._accounts = AccountsControl(ledger, self.policies, self.catalogs, self.loader, new_id)
         self._offers = OffersControl(self.catalogs, self.loader, new_id)
         self._resets = ResetsControl(self.policies, self.catalogs, self.loader, new_id)
         self._subscriptions = SubscriptionsControl(self.catalogs, self.loader, new_id)
         self._exceptions = ExceptionsControl(self.policies, self.catalogs, self.loader)
-        self._entitlements = EntitlementsReader(self.policies, self.hot, self.loader)
+        self._entitlements = EntitlementsReader(self.policies, self.hot, self.loader, history)
         self._grants = GrantsControl(self.catalogs, self.loader, new_id)
-        self._balances = BalanceReader(ledger, hot, self.policies, self.catalogs, self.loader)
+        self._balances = BalanceReader(ledger, hot, self.policies, self.catalogs, self.loader, history)
+        self.watches = BalanceWatches(hot, self._balances.get)
         self._verifier = Verifier(ledger, hot, self.policies, self.catalogs, self.loader)
 
     async def start(self) -> None:
@@ -110,6 +114,7 @@ class Engine:
 
     async def close(self) -> None:
         """Land what is decided, then close the stores."""
+        await self.watches.close()
         await self.loader.close()
         await self.committer.close()
         await self.hot.close()
@@ -147,9 +152,15 @@ class Engine:
         )
         return [denied if index == place else not_done for index in range(len(uses))]
 
-    async def get_balance(self, account: str, credit: str) -> BalanceView:
-        """What the account has of one credit, or of all."""
+    async def get_balance(self, account: str, credit: str, *, at: int | None = None) -> BalanceView:
+        """What the account has of one credit, or of all; or had `at` an instant of the past (ms)."""
+        if at is not None:
+            return await self._balances.get_at(account, credit, at)
         return await self._balances.get(account, credit)
+
+    def watch_balance(self, account: str, credit: str) -> AsyncGenerator[BalanceView, None]:
+        """The balances now and after each change; see `BalanceWatches.watch`."""
+        return self.watches.watch(account, credit)
 
     async def apply_catalog(
         self,
@@ -231,8 +242,10 @@ class Engine:
         """Remove a budget."""
         await self._exceptions.delete_budget(account, budget_id)
 
-    async def get_entitlements(self, account: str) -> EntitlementsView:
-        """Everything that the account gets, resolved."""
+    async def get_entitlements(self, account: str, *, at: int | None = None) -> EntitlementsView:
+        """Everything that the account gets, resolved; or got `at` an instant of the past (ms)."""
+        if at is not None:
+            return await self._entitlements.get_at(account, at)
         return await self._entitlements.get(account)
 
     async def create_grant(self, draft: GrantDraft, *, idempotency_key: str) -> Grant:

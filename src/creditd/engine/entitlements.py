@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from creditd.domain.catalog import Entitlement, FeatureType, Limit
-from creditd.domain.policy import FeaturePolicy, LimitRule
+from creditd.domain.policy import FeaturePolicy, LimitRule, Policy
 from creditd.domain.state import Counter
 from creditd.engine.control_types import Entitled, EntitlementsView
 from creditd.engine.counters import used_now
+from creditd.engine.history import History
 from creditd.engine.load import Loader
 from creditd.engine.policies import Policies
 from creditd.engine.requests import LimitStatus
@@ -24,19 +25,20 @@ class EntitlementsReader:
     policies: Policies
     hot: HotStore
     loader: Loader
+    history: History
 
     async def get(self, account_id: str) -> EntitlementsView:
         """What the account gets of each feature, by key; several where limits with different windows apply."""
         account = await self.policies.account(account_id)
         now = await self.policies.now(account)
         policy = await self.policies.resolve(account, now)
-        counters = await self._counters(account_id, now)
-        found: list[Entitled] = []
-        for key in sorted(policy.index.features):
-            feature = policy.feature(key)
-            if feature is not None:
-                found += _entitled(feature, counters, now)
-        return EntitlementsView(tuple(found), policy.index.version)
+        return _view(policy, await self._counters(account_id, now), now)
+
+    async def get_at(self, account_id: str, at: int) -> EntitlementsView:
+        """What the account got at an instant of the past, and what its counters had counted then."""
+        account = await self.history.account(account_id, at)
+        policy = await self.history.policy(account, at)
+        return _view(policy, (await self.history.state(account_id, at)).counters, at)
 
     async def _counters(self, account_id: str, now: int) -> Mapping[str, Counter]:
         try:
@@ -47,6 +49,15 @@ class EntitlementsReader:
             return state.segment.counters
         account = await self.policies.account(account_id)
         return (await self.loader.peek(account, now))[0].counters
+
+
+def _view(policy: Policy, counters: Mapping[str, Counter], now: int) -> EntitlementsView:
+    found: list[Entitled] = []
+    for key in sorted(policy.index.features):
+        feature = policy.feature(key)
+        if feature is not None:
+            found += _entitled(feature, counters, now)
+    return EntitlementsView(tuple(found), policy.index.version)
 
 
 def _entitled(policy: FeaturePolicy, counters: Mapping[str, Counter], now: int) -> list[Entitled]:

@@ -73,7 +73,10 @@ class Loader:
         async with self._ledger.change(account_id) as tx:
             now = max(await self._policies.now(tx.account), tx.state.at)
             await write(tx, due(tx.state, now, self._new_id))
+            revision = tx.account.revision
             yield tx, now
+            if tx.account.revision != revision:
+                await tx.keep_version(now)
         segment = await self.segment(tx, now)
         self._policies.remember(tx.account)
         try:

@@ -18,7 +18,7 @@ from creditd.domain.state import AccountState
 from creditd.ledger import folding, redemptions
 from creditd.ledger.codec import decode_grant, encode_grant
 from creditd.ledger.connection import Connection, Connections
-from creditd.ledger.documents import decode_budgets, decode_overrides
+from creditd.ledger.documents import decode_account, decode_budgets, decode_overrides, encode_account
 from creditd.ledger.queries import load
 from creditd.ledger.redemptions import Redemption
 
@@ -41,6 +41,7 @@ async def create(
     async with connections.transaction() as connection:
         if await _insert(connection, account):
             await connection.execute(_SQL["insert_head"], account.id, nonce)
+            await keep_version(connection, account, account.created_at)
             for subscription in account.subscriptions:
                 await connection.execute(
                     _SQL["put_subscription"], *subscription_values(account.id, subscription)
@@ -84,6 +85,19 @@ async def get(connections: Connections, account_id: str) -> Account | None:
     async with connections.session() as connection:
         row = await connection.fetchrow(_SQL["get_account"], account_id)
     return None if row is None else to_account(row)
+
+
+async def version_at(connections: Connections, account_id: str, at: int) -> Account | None:
+    """See `Ledger.account_at`."""
+    async with connections.session() as connection:
+        text = await connection.fetchval(_SQL["version_at"], account_id, at)
+    return None if text is None else decode_account(text)
+
+
+async def keep_version(connection: Connection, account: Account, at: int) -> None:
+    """Keep what decides for an account from `at` on."""
+    document = encode_account(account)
+    await connection.execute(_SQL["keep_version"], account.id, account.revision, at, document)
 
 
 async def listed(

@@ -10,11 +10,12 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from creditd.domain.accounts import Budget, Override
+from creditd.domain.accounts import Account, Budget, Override
 from creditd.domain.catalog import Catalog, Plan
 
 _CATALOG: Final = TypeAdapter(Catalog)
 _PLAN: Final = TypeAdapter(Plan)
+_ACCOUNT: Final = TypeAdapter(Account)
 _OVERRIDE: Final = TypeAdapter(Override)
 _OVERRIDES: Final = TypeAdapter(tuple[Override, ...])
 _BUDGET: Final = TypeAdapter(Budget)
@@ -59,3 +60,13 @@ def encode_budget(budget: Budget) -> str:
 def decode_budgets(text: str) -> tuple[Budget, ...]:
     """The budgets in a JSON array of them."""
     return _BUDGETS.validate_json(text)
+
+
+def encode_account(account: Account) -> str:
+    """An account with all that decides for it, as JSON."""
+    return _ACCOUNT.dump_json(account, exclude_defaults=True).decode()
+
+
+def decode_account(text: str) -> Account:
+    """The reverse of `encode_account`."""
+    return _ACCOUNT.validate_json(text)

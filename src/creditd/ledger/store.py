@@ -124,6 +124,14 @@ class Ledger:
         """
         return await entries.read(self._connections, account, from_start=from_start)
 
+    async def read_until(self, account: str, at: int) -> AccountState:
+        """The folded entries up to and including the instant `at` (ms), in pages from the first one."""
+        return await entries.read_until(self._connections, account, at)
+
+    async def account_at(self, account: str, at: int) -> Account | None:
+        """The account with all that decided for it at the instant `at` (ms); None before it was created."""
+        return await accounts.version_at(self._connections, account, at)
+
     async def checkpoint(self, account: str) -> int:
         """Keep the folded entries up to the first hole for later loads; returns their sequence."""
         return await entries.checkpoint(self._connections, account)

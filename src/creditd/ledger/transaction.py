@@ -16,7 +16,7 @@ from creditd.domain.fold import fold, fold_all
 from creditd.domain.grants import Grant
 from creditd.domain.state import AccountState
 from creditd.ledger import folding, redemptions
-from creditd.ledger.accounts import account_values, subscription_values, to_account
+from creditd.ledger.accounts import account_values, keep_version, subscription_values, to_account
 from creditd.ledger.codec import decode_grant, encode_grant
 from creditd.ledger.connection import Connection, Connections
 from creditd.ledger.documents import encode_budget, encode_override
@@ -128,6 +128,11 @@ class AccountTransaction:
         others = [other for other in self.account.subscriptions if other.id != subscription.id]
         together = sorted([*others, subscription], key=lambda each: (each.started_at, each.id))
         self.account = replace(self.account, subscriptions=tuple(together))
+
+    async def keep_version(self, at: int) -> None:
+        """Keep the account as it is now as what decides from `at` (ms) on, for those who ask about the past."""
+        async with self._session() as connection:
+            await keep_version(connection, self.account, at)
 
     async def put_override(self, override: Override) -> None:
         """Add an override or replace the one of its feature or credit."""

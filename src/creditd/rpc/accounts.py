@@ -150,8 +150,10 @@ class AccountsServicer(pb_grpc.AccountsServicer):
         checks = Checks()
         checks.identifier("account", request.account)
         checks.identifier("subject", request.subject, required=False)
+        at = checks.instant("at", request, "at")
         checks.done()
-        return codec_exceptions.entitlements_response(await self._engine.get_entitlements(request.account))
+        view = await self._engine.get_entitlements(request.account, at=at)
+        return codec_exceptions.entitlements_response(view)
 
     @answered
     async def ArchiveAccount(self, request: pb.ArchiveAccountRequest) -> pb.Account:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import grpc
@@ -35,6 +36,28 @@ def answered(
                 return await method(self, request)
             async with asyncio.timeout(self.timeout_s):  # type: ignore[attr-defined]
                 return await method(self, request)
+        except Exception as error:  # noqa: BLE001 - the last resort: nothing may become UNKNOWN
+            await abort(context, error, method.__qualname__)
+
+    return handler
+
+
+def streamed(
+    method: Callable[[Servicer, Request], AsyncGenerator[Response, None]],
+) -> Callable[[Servicer, Request, grpc.aio.ServicerContext[Any, Any]], AsyncIterator[Response]]:
+    """Makes a servicer's streaming method out of one that takes the request alone and raises refusals.
+
+    The stream lasts as long as its caller wants it, or until the method ends it.
+    """
+
+    @functools.wraps(method)
+    async def handler(
+        self: Servicer, request: Request, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[Response]:
+        try:
+            async with aclosing(method(self, request)) as responses:
+                async for response in responses:
+                    yield response
         except Exception as error:  # noqa: BLE001 - the last resort: nothing may become UNKNOWN
             await abort(context, error, method.__qualname__)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
 from creditd.domain.errors import CreditdError, InvalidArgument
 from creditd.engine.engine import Engine
 from creditd.engine.requests import Ruling, Use
 from creditd.rpc import codec
-from creditd.rpc.calls import answered, not_served
+from creditd.rpc.calls import answered, not_served, streamed
 from creditd.rpc.checks import Checks
 from creditd.v1 import entitlements_pb2 as pb
 from creditd.v1 import entitlements_pb2_grpc as pb_grpc
@@ -74,10 +77,24 @@ class EntitlementsServicer(pb_grpc.EntitlementsServicer):
         checks = Checks()
         checks.identifier("account", request.account)
         checks.identifier("credit", request.credit, required=False)
+        at = checks.instant("at", request, "at")
         checks.done()
         return codec.balance_response(
-            await self._engine.get_balance(request.account, request.credit), request.account
+            await self._engine.get_balance(request.account, request.credit, at=at), request.account
         )
+
+    @streamed
+    async def WatchBalance(
+        self, request: pb.WatchBalanceRequest
+    ) -> AsyncGenerator[pb.GetBalanceResponse, None]:
+        """What an account has, now and after each change."""
+        checks = Checks()
+        checks.identifier("account", request.account)
+        checks.identifier("credit", request.credit, required=False)
+        checks.done()
+        async with aclosing(self._engine.watch_balance(request.account, request.credit)) as views:
+            async for view in views:
+                yield codec.balance_response(view, request.account)
 
     Reserve = not_served("Entitlements.Reserve")
     Commit = not_served("Entitlements.Commit")
@@ -85,7 +102,6 @@ class EntitlementsServicer(pb_grpc.EntitlementsServicer):
     Extend = not_served("Entitlements.Extend")
     Refund = not_served("Entitlements.Refund")
     Session = not_served("Entitlements.Session")
-    WatchBalance = not_served("Entitlements.WatchBalance")
     AcquireLease = not_served("Entitlements.AcquireLease")
     SettleLease = not_served("Entitlements.SettleLease")
 

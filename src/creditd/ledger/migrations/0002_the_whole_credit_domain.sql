@@ -32,3 +32,12 @@ CREATE TABLE redemptions (
     account   text COLLATE "C" NOT NULL,
     PRIMARY KEY (promotion, account)
 );
+
+-- What decided for an account over time: every version of it, from `at` on. Only read for the past.
+CREATE TABLE account_versions (
+    account  text COLLATE "C" NOT NULL,
+    revision bigint NOT NULL,
+    at       bigint NOT NULL,
+    document jsonb NOT NULL,
+    PRIMARY KEY (account, revision)
+);

@@ -103,3 +103,10 @@ RETURNING redeemed;
 
 -- remove_redemption: an attempt that came too late.
 DELETE FROM redemptions WHERE promotion = $1 AND account = $2;
+
+-- keep_version: what decides for an account from an instant on.
+INSERT INTO account_versions (account, revision, at, document) VALUES ($1, $2, $3, $4)
+ON CONFLICT (account, revision) DO UPDATE SET at = excluded.at, document = excluded.document;
+
+-- version_at: what decided for an account at an instant.
+SELECT document FROM account_versions WHERE account = $1 AND at <= $2 ORDER BY revision DESC LIMIT 1;
