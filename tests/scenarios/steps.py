@@ -18,6 +18,7 @@ from creditd.cli.catalog_file import parse_catalog
 from creditd.v1 import catalog_pb2
 
 FOLDER = Path(__file__).parent
+EXAMPLES = FOLDER.parents[1] / "examples" / "catalogs"
 ACCOUNT = "acme"
 KEYWORDS = frozenset({"at", "expect", "error", "repeat", "name", "catalog", "effective_at", "clock", "note"})
 INT64 = {FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_UINT64}
@@ -51,10 +52,15 @@ def scenarios() -> Iterator[Scenario]:
                 path.stem,
                 item["rule"],
                 item.get("start", start),
-                item.get("catalog", shared),
+                _of_file(item["file"]) if "file" in item else item.get("catalog", shared),
                 item["steps"],
                 item.get("account", {}),
             )
+
+
+def _of_file(name: str) -> Any:
+    """A catalog of examples/catalogs."""
+    return YAML(typ="safe").load((EXAMPLES / name).read_text())
 
 
 def _plain(value: Any) -> Any:
