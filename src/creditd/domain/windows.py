@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from creditd.domain.catalog import Period, Window
 from creditd.domain.decide import Charge
@@ -17,39 +17,42 @@ from creditd.domain.periods import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WindowRule:
-    """How a counter's windows lie in time; `per` None = it never ends. `anchor` (ms) places ANCHORED ones."""
+    """How a counter's windows lie in time; `per` None = it never ends. `anchor` (ms) places ANCHORED ones.
+
+    `key` tells windows of one feature apart; it is part of a counter's key, so that it must never change. The window of
+    the last use is kept: the next use most often lies in it, and a calendar costs more than the rest of a decision.
+    """
 
     per: Period | None
     kind: Window
     time_zone: str
     anchor: int
+    key: str = field(init=False)
+    _last: Span | None = field(init=False, default=None, compare=False)
 
-    @property
-    def key(self) -> str:
-        """What tells windows of one feature apart; part of a counter's key, so that it must never change."""
-        if self.per is None:
-            return "gauge"
-        base = f"{self.per.count}{self.per.unit.value.lower()}"
-        if self.kind is Window.ANCHORED:
-            return base
-        zone = f":{self.time_zone}" if self.kind is Window.CALENDAR and self.time_zone else ""
-        return f"{base}:{self.kind.value.lower()}{zone}"
+    def __post_init__(self) -> None:
+        self.key = _key(self.per, self.kind, self.time_zone)
 
     def span(self, now: int) -> Span:
         """The window that contains `now`; (0, 0) when it never ends. For SLIDING: the sub-bucket, until it is over."""
         if self.per is None:
-            return Span(0, 0)
-        if self.kind is Window.CALENDAR:
-            return calendar_window(self.time_zone, self.per, now)
+            return _NEVER_ENDS
         if self.kind is Window.FIRST_USE:
             return Span(now, min(add_periods(now, self.per, 1), MS_MAX))
         if self.kind is Window.SLIDING:
             width = self.part_ms
             start = now // width * width
             return Span(start, min(start + (SLIDING_PARTS + 1) * width, MS_MAX))
-        return anchored_window(self.anchor, self.per, now)
+        last = self._last
+        if last is not None and last.start <= now < last.end:
+            return last
+        if self.kind is Window.CALENDAR:
+            self._last = calendar_window(self.time_zone, self.per, now)
+        else:
+            self._last = anchored_window(self.anchor, self.per, now)
+        return self._last
 
     @property
     def part_ms(self) -> int:
@@ -72,3 +75,16 @@ class WindowRule:
             for earlier in range(max(0, number - SLIDING_PARTS), number)
         )
         return Charge(f"{key}@{number % ring}", span.start, span.end, cap, delta, soft, micros, False, also)
+
+
+_NEVER_ENDS = Span(0, 0)
+
+
+def _key(per: Period | None, kind: Window, time_zone: str) -> str:
+    if per is None:
+        return "gauge"
+    base = f"{per.count}{per.unit.value.lower()}"
+    if kind is Window.ANCHORED:
+        return base
+    zone = f":{time_zone}" if kind is Window.CALENDAR and time_zone else ""
+    return f"{base}:{kind.value.lower()}{zone}"
