@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint proto proto-check lock bench clean
+.PHONY: help setup run test lint proto proto-check docs docs-check lock bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,7 +14,10 @@ setup: $(STAMP) ## create .venv with the locked dependencies and creditd itself
 
 # Hash-checked, exactly as locked; nothing but Python and make is needed before.
 $(STAMP): requirements.lock pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is not Python 3.11 or later; name one that is: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "setting up .venv with the locked dependencies: half a minute or so, once"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $(STAMP)
@@ -37,6 +40,12 @@ proto: setup ## regenerate src/creditd/v1 from protos/
 proto-check: setup ## fail when generated code is stale or the API breaks the last commit's
 	$(BIN)/python scripts/generate_protos.py --check
 	$(BIN)/python scripts/check_breaking.py
+
+docs: setup ## regenerate docs/api.md from the protos and docs/configuration.md from the settings
+	$(BIN)/python scripts/generate_docs.py
+
+docs-check: setup ## fail when a generated page is stale
+	$(BIN)/python scripts/generate_docs.py --check
 
 lock: setup ## resolve pyproject.toml anew into requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --group test --universal --python-version 3.11 \

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import grpc
 import pytest
 
 from creditd.embedded import EmbeddedPostgres, EmbeddedValkey
+from creditd.embedded.process import tag_of
 from creditd.ledger.migrate import migrate
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +41,63 @@ async def run_creditd(*arguments: str) -> tuple[int, str]:
     )
     output, _ = await process.communicate()
     return process.returncode or 0, output.decode()
+
+
+class Dev:
+    """A `creditd dev` that is ready."""
+
+    def __init__(self, data_dir: Path, process: asyncio.subprocess.Process, output: str) -> None:
+        self.data_dir, self.process, self.output = data_dir, process, output
+        found = re.search(r"serves gRPC on (\S+)", output)
+        assert found is not None, output
+        self.address = found[1]
+
+    async def stop(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return await self.process.wait()
+
+    def processes(self) -> list[str]:
+        """Command lines of what runs on the data directory, whoever its parent is."""
+        words = [str(self.data_dir)]
+        words += [tag_of(home) for home in (self.data_dir / "postgres" / "cluster", self.data_dir / "valkey")]
+        lines = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if any(word in line for word in words) and "pytest" not in line:
+                lines.append(line)
+        return lines
+
+
+@asynccontextmanager
+async def dev(data_dir: Path, *arguments: str) -> AsyncIterator[Dev]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "creditd", "dev", "--demo", "--listen", "127.0.0.1:0"),
+        *("--data-dir", str(data_dir), *arguments),
+        env=environment(COLUMNS="300"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        yield Dev(data_dir, process, await until_ready(process))
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def until_ready(process: asyncio.subprocess.Process) -> str:
+    """Everything up to the last of the three suggestions."""
+    assert process.stdout is not None
+    output = ""
+    async with asyncio.timeout(60):
+        while "Entitlements/GetBalance" not in output:
+            line = (await process.stdout.readline()).decode()
+            assert line, f"it ended:\n{output}"
+            output += line
+    return output
 
 
 @dataclass

@@ -1,83 +1,17 @@
-"""`creditd dev` as people run it, and the README's commands against it, answered as the README prints."""
+"""`creditd dev` as people run it. The commands of the docs are run against it in tests/docs."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import re
-import shlex
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import ROOT, environment, run_creditd
-from tests.interop.conftest import go_program
+from tests.e2e.conftest import dev, environment, run_creditd
 
-from creditd.embedded.process import tag_of
-
-README = (ROOT / "README.md").read_text()
 USE = ("--usage", "input_tokens=1000,output_tokens=500", "--attributes", "model=gpt-4o")
-
-
-class Dev:
-    """A `creditd dev` that is ready."""
-
-    def __init__(self, data_dir: Path, process: asyncio.subprocess.Process, output: str) -> None:
-        self.data_dir, self.process, self.output = data_dir, process, output
-        found = re.search(r"serves gRPC on (\S+)", output)
-        assert found is not None, output
-        self.address = found[1]
-
-    async def stop(self, number: signal.Signals) -> int:
-        self.process.send_signal(number)
-        return await self.process.wait()
-
-    def processes(self) -> list[str]:
-        """Command lines of what runs on the data directory, whoever its parent is."""
-        words = [str(self.data_dir)]
-        words += [tag_of(home) for home in (self.data_dir / "postgres" / "cluster", self.data_dir / "valkey")]
-        lines = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if any(word in line for word in words) and "pytest" not in line:
-                lines.append(line)
-        return lines
-
-
-@asynccontextmanager
-async def dev(data_dir: Path, *arguments: str) -> AsyncIterator[Dev]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "creditd", "dev", "--demo", "--listen", "127.0.0.1:0"),
-        *("--data-dir", str(data_dir), *arguments),
-        env=environment(COLUMNS="300"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        yield Dev(data_dir, process, await until_ready(process))
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-async def until_ready(process: asyncio.subprocess.Process) -> str:
-    """Everything up to the last of the three suggestions."""
-    assert process.stdout is not None
-    output = ""
-    async with asyncio.timeout(60):
-        while "Entitlements/GetBalance" not in output:
-            line = (await process.stdout.readline()).decode()
-            assert line, f"it ended:\n{output}"
-            output += line
-    return output
 
 
 async def available(address: str) -> int:
@@ -186,46 +120,3 @@ async def test_only_loopback_is_served_without_keys(tmp_path):
     code, output = await run_creditd("dev", "--data-dir", str(tmp_path), "--listen", "0.0.0.0:0")
     assert code == 2
     assert "loopback" in output
-
-
-async def test_readme_commands_answer_as_printed(tmp_path):
-    grpcurl = go_program("github.com/fullstorydev/grpcurl/cmd/grpcurl", "v1.9.3")
-    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    ran = 0
-    async with dev(tmp_path / "data") as server:
-        for step in re.split(r"^\$ ", "".join(blocks), flags=re.MULTILINE)[1:]:
-            command, _, printed = step.partition("\n")
-            words = shlex.split(command.replace("127.0.0.1:50051", server.address), comments=True)
-            if words[0] == "make":
-                continue
-            if words[0] == "grpcurl":
-                words[0] = str(grpcurl)
-            else:
-                words[:1] = [sys.executable, "-m", "creditd"]
-            code, output = await run(words, server.address)
-            assert code == 0, f"{command}\n{output}"
-            if printed.strip():
-                assert told(output) == told(printed), command
-            ran += 1
-        assert await server.stop(signal.SIGTERM) == 0
-    (ROOT / "prices.json").unlink()
-    assert ran == 9
-
-
-async def run(words: list[str], address: str) -> tuple[int, str]:
-    process = await asyncio.create_subprocess_exec(
-        *words,
-        cwd=ROOT,
-        env=environment(CREDITD_ADDRESS=address),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    return process.returncode or 0, output.decode()
-
-
-def told(text: str) -> object:
-    """An answer without what differs from run to run."""
-    answer = json.loads(text)
-    answer.pop("entry_id", None)
-    return answer
