@@ -64,6 +64,13 @@ async def migrated_template(postgres_server: EmbeddedPostgres) -> str:
     return _TEMPLATE
 
 
+@pytest.fixture(scope="session")
+async def session_dsn(postgres_server: EmbeddedPostgres, migrated_template: str) -> str:
+    """The URL of a migrated database that the tests of a session share, each on accounts of its own."""
+    await _execute(postgres_server.dsn, f"CREATE DATABASE shared TEMPLATE {migrated_template}")
+    return postgres_server.dsn_of("shared")
+
+
 @pytest.fixture
 async def dsn(postgres_server: EmbeddedPostgres, migrated_template: str) -> AsyncIterator[str]:
     """The URL of a migrated database of the test's own."""

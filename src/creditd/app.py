@@ -111,5 +111,6 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None], stop: as
             await stop.wait()
             _log.info("draining")
             await health.draining()
+            await engine.watches.close()
         finally:
             await host.stop(settings.drain_grace_s)

@@ -43,4 +43,4 @@ async def test_every_served_rpc_has_a_command_and_no_other_rpc_has_one(server: D
 async def test_served_rpcs_are_told_from_those_that_are_only_declared(server: Dev) -> None:
     served, declared_only = await served_rpcs(server.address)
     assert {"creditd.v1.Entitlements/Consume", "grpc.health.v1.Health/Watch", REFLECTION} <= served
-    assert {"creditd.v1.Entitlements/Session", "creditd.v1.Entitlements/WatchBalance"} <= declared_only
+    assert {"creditd.v1.Entitlements/Session", "creditd.v1.Entitlements/AcquireLease"} <= declared_only

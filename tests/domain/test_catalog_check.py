@@ -405,29 +405,6 @@ def test_what_this_release_serves_is_not_reported() -> None:
 
 
 def test_every_part_that_is_not_served_is_named() -> None:
-    tiered = with_price(tiers=(Tier(0, 1),)).features
-    plan = replace(
-        PLAN,
-        allowances=(Allowance("credits", 1, MONTH, Rollover(1), per_seat=True),),
-        entitlements=(Entitlement("calls", limit=Limit(1, DAY, per_seat=True, window=Window.SLIDING)),),
-        overages=(Overage("credits", carry_debt=True),),
-    )
+    violations = unsupported(GOOD)
 
-    violations = unsupported(replace(GOOD, features=tiered, plans=(plan,)))
-
-    assert {violation.problem for violation in violations} == {NOT_SERVED}
-    assert [violation.field for violation in violations] == [
-        "add_ons",
-        "bundles",
-        "promotions",
-        "alerts",
-        "features[0].rates[0].prices[0].tiers",
-        "plans[0].allowances[0].every",
-        "plans[0].allowances[0].rollover",
-        "plans[0].allowances[0].per_seat",
-        "plans[0].entitlements[0].limit.per_seat",
-        "plans[0].entitlements[0].limit.window",
-        "plans[0].overages[0].carry_debt",
-        "plans[0].trial",
-        "plans[0].budgets",
-    ]
+    assert [(violation.field, violation.problem) for violation in violations] == [("alerts", NOT_SERVED)]

@@ -38,7 +38,7 @@ async def test_consume_burns_the_price_and_lands_one_entry(world, engine):
 
     assert (ruling.allowed, ruling.reason, ruling.charged) == (True, "COVERED", 7 * CREDIT)
     assert ruling.balances.available == 93 * CREDIT
-    assert ruling.allocations == (("sub/pro/1/0", 7 * CREDIT),)
+    assert ruling.allocations == (("sub/plan/0/1", 7 * CREDIT),)
     log = await entries(engine)
     assert [entry.kind for entry in log] == [Kind.GRANT, Kind.CONSUME]
     assert log[-1].id == ruling.entry_id

@@ -202,7 +202,7 @@ async def test_no_schedule_burns_more_than_was_granted_or_loses_what_was_acknowl
         source = random.Random(seed)
         account = f"acc-{seed}"
         await world.account(account, plan="pro")
-        await world.engines[0].void_grant(account, "sub/pro/1/0", reason="a small one instead")
+        await world.engines[0].void_grant(account, "sub/plan/0/1", reason="a small one instead")
         await world.grant(20 * CREDIT, "g", account)
         schedule = Schedule(world, ledger, source, account)
         for _ in range(2):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from creditd.domain.accounts import Epoch
 from creditd.domain.amounts import AMOUNT_MAX
 from creditd.domain.catalog import BurnOrder
-from creditd.domain.decide import Charge, Draw, Mode, Operation, Outcome, OverageRoom, decide
+from creditd.domain.decide import Charge, Draw, Mode, Operation, Outcome, OverageRoom, TierCount, decide
 from creditd.domain.state import Balances, Counter, Segment, SegmentCredit, SegmentGrant
 from creditd.hot.answers import Code, Decided, Denied, Undecided
 from creditd.hot.store import HotStore, Item
@@ -56,7 +56,7 @@ class Generator:
 
     def segment(self) -> Segment:
         counters = {}
-        for key in ("l:a", "l:b", "b:a", "o:gold", "gauge"):
+        for key in ("l:a", "l:b", "b:a", "o:gold", "gauge", "first", "slide@0", "slide@1", "t:a", "t:b"):
             if self.chance(0.5):
                 start, end = (0, 0) if key == "gauge" else self.pick(WINDOWS)
                 counters[key] = Counter(start, end, self.amount())
@@ -75,14 +75,28 @@ class Generator:
         if key == "gauge":
             return Charge(key, 0, 0, cap, self.upto(8) - 4, self.chance(0.1))
         micros = key.startswith("b:")
-        return Charge(key, *window, cap, 0 if micros else self.upto(6), self.chance(0.1), micros)
+        delta = 0 if micros else self.upto(6)
+        if key == "first":
+            start = self.upto(199)
+            return Charge(key, start, start + self.upto(60), cap, delta, self.chance(0.1), opens=True)
+        also = (("slide@1", self.pick((0, 100))), ("l:b", window[0])) if key == "slide@0" else ()
+        return Charge(key, *window, cap, delta, self.chance(0.1), micros, also=also)
+
+    def tier(self, key: str, window: tuple[int, int]) -> TierCount:
+        low = 0 if self.chance(0.7) else self.upto(6)
+        return TierCount(key, *window, self.upto(6), low, self.pick((low, low + 6, AMOUNT_MAX)))
 
     def draw(self, window: tuple[int, int]) -> Draw:
         credit = self.pick((*CREDITS, ""))
-        keys = [key for key in ("l:a", "gauge", "b:a") if self.chance(0.35) and (credit or key != "b:a")]
+        keys = [
+            key
+            for key in ("l:a", "gauge", "b:a", "first", "slide@0")
+            if self.chance(0.3) and (credit or key != "b:a")
+        ]
         overage = None
         if credit and self.chance(0.3):
-            overage = OverageRoom("o:gold", *window, -1 if self.chance(0.2) else self.amount())
+            cap = -1 if self.chance(0.2) else self.amount()
+            overage = OverageRoom("o:gold", *window, cap, carry_debt=self.chance(0.3))
         return Draw(
             feature=self.pick(FEATURES),
             mode=self.pick((Mode.ENFORCE, Mode.ENFORCE, Mode.PARTIAL, Mode.RECORD)),
@@ -92,6 +106,9 @@ class Generator:
             floor=self.upto(6) if credit and self.chance(0.2) else 0,
             overage=overage,
             charges=tuple(self.charge(key, window) for key in keys),
+            cap=self.upto(12) if credit and self.chance(0.2) else -1,
+            cap_by="b:b",
+            tiers=tuple(self.tier(key, window) for key in ("t:a", "t:b") if credit and self.chance(0.15)),
         )
 
     def operation(self, segment: Segment) -> Operation:
@@ -109,6 +126,7 @@ CODES = {
     Outcome.POLICY: Code.POLICY,
     Outcome.LATE: Code.LATE,
     Outcome.RANGE: Code.RANGE,
+    Outcome.PRICE: Code.PRICE,
 }
 
 
@@ -152,6 +170,7 @@ async def test_script_and_domain_give_the_same_answers_and_the_same_state(agreei
             assert isinstance(answer, Undecided)
             assert answer.code is CODES[expected.outcome]
             assert answer == checked
+            assert answer.tiers_used == expected.tiers_used
             if expected.outcome is Outcome.LATE:
                 assert answer.at == expected.at
         segment = expected.segment

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from zoneinfo import available_timezones
 
-from creditd.domain.amounts import AMOUNT_MAX, INT64_MAX
+from creditd.domain.accounts import Override
+from creditd.domain.amounts import AMOUNT_MAX, INT64_MAX, Rounding
 from creditd.domain.catalog import (
     AddOn,
     AlertRule,
@@ -35,6 +36,7 @@ from creditd.domain.catalog import (
     Window,
 )
 from creditd.domain.errors import Violation
+from creditd.domain.grants import ROLLOVER_UNITS
 from creditd.domain.near import did_you_mean
 
 KEY_BYTES_MAX = 255
@@ -47,10 +49,7 @@ NOT_SERVED = "is not served by this release"
 
 def check_catalog(catalog: Catalog) -> list[Violation]:
     """Every fault of `catalog`, in document order; empty when it can be applied."""
-    check = _Check(
-        credits={credit.key: credit for credit in catalog.credits},
-        features={feature.key: feature for feature in catalog.features},
-    )
+    check = _of(catalog)
     sections: tuple[tuple[str, str, Iterable[_Keyed], Callable[..., None]], ...] = (
         ("credits", "credit", catalog.credits, check.credit_type),
         ("features", "feature", catalog.features, check.feature),
@@ -80,34 +79,57 @@ def check_rates(rates: Iterable[Rate], path: str = "rates") -> list[Violation]:
     return check.faults
 
 
+def check_override(override: Override, catalog: Catalog, path: str = "override") -> list[Violation]:
+    """Every fault of an override beside a catalog that has its feature or credit."""
+    check = _of(catalog)
+    entitlement = override.entitlement
+    if bool(override.feature) == bool(override.credit):
+        check.fault(path, "is for a feature or for a credit; set exactly one of `entitlement` and `overage`")
+    if entitlement is not None and entitlement.feature in check.features:
+        feature = check.features[entitlement.feature]
+        given = [entitlement.enabled, entitlement.value, entitlement.limit]
+        if any(item is not None for item in given):
+            check.entitlements(path, (entitlement,))
+        elif not override.rates:
+            check.fault(f"{path}.entitlement", "changes nothing; set what it gives, or `rates`")
+        if override.rates and (feature.type is not FeatureType.CREDIT or feature.external_rate):
+            check.fault(f"{path}.rates", "belong to CREDIT features with rates of their own")
+    elif override.rates:
+        check.fault(f"{path}.rates", "need the feature that they are for in `entitlement.feature`")
+    check.rates(f"{path}.rates", override.rates)
+    if override.overage is not None:
+        check.overages(path, (override.overage,))
+    return [Violation(_singular(fault.field, path), fault.problem) for fault in check.faults]
+
+
+def _singular(field: str, path: str) -> str:
+    """The path of a part that stands alone in an override, and in a list in a plan."""
+    for plural, singular in (("entitlements[0]", "entitlement"), ("overages[0]", "overage")):
+        field = field.replace(f"{path}.{plural}", f"{path}.{singular}")
+    return field
+
+
+def check_budget(rule: BudgetRule, catalog: Catalog, path: str) -> list[Violation]:
+    """Every fault of a budget beside a catalog that has its credit."""
+    check = _of(catalog)
+    check.budget(path, rule)
+    return check.faults
+
+
+def _of(catalog: Catalog) -> _Check:
+    return _Check(
+        credits={credit.key: credit for credit in catalog.credits},
+        features={feature.key: feature for feature in catalog.features},
+    )
+
+
 def unsupported(catalog: Catalog) -> list[Violation]:
     """The parts of `catalog` that are well-formed but not served yet."""
     return [Violation(path, NOT_SERVED) for path in _unsupported_paths(catalog)]
 
 
 def _unsupported_paths(catalog: Catalog) -> Iterator[str]:
-    yield from (name for name in ("add_ons", "bundles", "promotions", "alerts") if getattr(catalog, name))
-    for f, feature in enumerate(catalog.features):
-        for r, rate in enumerate(feature.rates):
-            for p, price in enumerate(rate.prices):
-                if price.tiers:
-                    yield f"features[{f}].rates[{r}].prices[{p}].tiers"
-    for p, plan in enumerate(catalog.plans):
-        at = f"plans[{p}]"
-        for a, allowance in enumerate(plan.allowances):
-            for name in ("every", "rollover", "per_seat"):
-                if getattr(allowance, name):
-                    yield f"{at}.allowances[{a}].{name}"
-        for e, entitlement in enumerate(plan.entitlements):
-            limit = entitlement.limit
-            if limit is not None and limit.per_seat:
-                yield f"{at}.entitlements[{e}].limit.per_seat"
-            if limit is not None and limit.window is not Window.ANCHORED:
-                yield f"{at}.entitlements[{e}].limit.window"
-        yield from (
-            f"{at}.overages[{o}].carry_debt" for o, over in enumerate(plan.overages) if over.carry_debt
-        )
-        yield from (f"{at}.{name}" for name in ("trial", "budgets") if getattr(plan, name))
+    yield from (name for name in ("alerts",) if getattr(catalog, name))
 
 
 _Keyed = CreditType | Feature | Plan | AddOn | Bundle | Promotion | AlertRule
@@ -267,6 +289,11 @@ class _Check:
         self.between(f"{path}.per", price.per, 1, INT64_MAX)
         self.money(f"{path}.unit_cost", price.unit_cost)
         self._tiers(f"{path}.tiers", price.tiers)
+        if price.tiers and price.rounding is Rounding.UNIT_UP:
+            self.fault(
+                f"{path}.rounding",
+                "is UNIT_UP, which graduated prices can't have; a unit may lie in two tiers",
+            )
 
     def _tiers(self, path: str, tiers: tuple[Tier, ...]) -> None:
         reached = 0
@@ -311,6 +338,13 @@ class _Check:
                 if allowance.every is None:
                     self.fault(f"{at}.rollover", "needs a period to roll over from: set `every`")
                 self.rollover(f"{at}.rollover", allowance.rollover)
+                if allowance.expires_after is not None:
+                    problem = "excludes expires_after: what is left is carried over, or it lasts as it is"
+                    self.fault(f"{at}.rollover", problem)
+            leaves = allowance.rollover or allowance.expires_after
+            if allowance.every is not None and leaves and allowance.every.unit not in ROLLOVER_UNITS:
+                problem = "is shorter than a day, with credits that outlast it; expected days or more"
+                self.fault(f"{at}.every", problem)
 
     def rollover(self, path: str, rollover: Rollover) -> None:
         self.amount(f"{path}.max_micros", rollover.max_micros)

@@ -39,12 +39,16 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One item that differs. `kind` is credit, feature, plan, add_on, bundle, promotion or alert."""
+    """One item that differs. `kind` is credit, feature, plan, add_on, bundle, promotion or alert.
+
+    `accounts` is how many accounts it touches, where somebody has counted them.
+    """
 
     kind: str
     key: str
     action: Action
     summary: str
+    accounts: int = 0
 
 
 _KINDS = {

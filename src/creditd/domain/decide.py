@@ -31,7 +31,9 @@ class Charge:
     """A counter that a draw touches: `delta` units in the window [start, end), at most `cap` (-1 = unlimited).
 
     With `micros` it counts what the draw burns and `delta` is 0. `soft` counters never deny. A gauge has start
-    and end 0; its delta may be negative and it never goes below 0.
+    and end 0; its delta may be negative and it never goes below 0. One that `opens` counts in the counter's own window
+    while that lasts, and in [start, end) only when it is over. `also` are other counters, with the starts of their
+    windows, whose use counts as this one's: the earlier parts of a sliding window.
     """
 
     key: str
@@ -41,21 +43,45 @@ class Charge:
     delta: int = 0
     soft: bool = False
     micros: bool = False
+    opens: bool = False
+    also: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class OverageRoom:
-    """The counter of overage: up to `cap` micros in the window [start, end), -1 = uncapped."""
+    """The counter of overage: up to `cap` micros in the window [start, end), -1 = uncapped.
+
+    With `carry_debt` the overage is owed as well: the next grants pay it.
+    """
 
     key: str
     start: int
     end: int
     cap: int
+    carry_debt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TierCount:
+    """A meter with graduated prices: `delta` units more in the window [start, end) of the counter `key`.
+
+    The draw's price holds only while the counter is within [low, high].
+    """
+
+    key: str
+    start: int
+    end: int
+    delta: int
+    low: int
+    high: int
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One thing that an operation takes: `amount` micros of `credit` ("" = none) and the counters beside it."""
+    """One thing that an operation takes: `amount` micros of `credit` ("" = none) and the counters beside it.
+
+    `cap` bounds the amount of this draw (-1 = unlimited); `cap_by` names the budget that says so.
+    """
 
     feature: str
     mode: Mode = Mode.ENFORCE
@@ -65,6 +91,9 @@ class Draw:
     floor: int = 0
     overage: OverageRoom | None = None
     charges: tuple[Charge, ...] = ()
+    cap: int = -1
+    cap_by: str = ""
+    tiers: tuple[TierCount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +119,8 @@ class Denial(StrEnum):
 class Drawn:
     """What one draw took, or would need; amounts in micros.
 
-    `used` and `applied` go with the draw's charges: what each counter has afterwards and what was added to it.
+    `used` and `applied` go with the draw's charges: what each counter has afterwards and what was added to it; and so
+    do `spans`, the windows that were counted in, left out when they are the charges' own.
     `spendable` and `overage_room` (-1 = unlimited) are what was there before; `balances` those after. On a
     denial nothing was taken:
     `denial` says why, `denied_by` names the counter if one did, `shortfall` what was missing.
@@ -109,6 +139,7 @@ class Drawn:
     spendable: int = 0
     overage_room: int = 0
     balances: Balances | None = None
+    spans: tuple[tuple[int, int], ...] = ()
 
     @property
     def charged(self) -> int:
@@ -125,6 +156,7 @@ class Outcome(StrEnum):
     POLICY = "policy"
     LATE = "late"
     RANGE = "range"
+    PRICE = "price"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +167,15 @@ class Decision:
     and nothing changed. ROLL: the segment is over, or was built for an older policy or another burn order.
     POLICY: the operation was priced
     with an older policy than the segment's. LATE: the operation's `now` lies before the segment's latest entry and
-    another window; decide again at `at`. RANGE: a balance or counter would leave +-9e15.
+    another window; decide again at `at`. RANGE: a balance or counter would leave +-9e15. PRICE: a meter with graduated
+    prices is elsewhere than the price was made for; `tiers_used` has the counters of the draw's tiers.
     """
 
     outcome: Outcome
     segment: Segment
     at: int
     drawn: tuple[Drawn, ...] = ()
+    tiers_used: tuple[int, ...] = ()
 
 
 class _Range(Exception):
@@ -150,6 +184,14 @@ class _Range(Exception):
 
 class _Late(Exception):
     """A counter's stored window is later than the operation's."""
+
+
+class _Price(Exception):
+    """A draw's graduated price is for another place of its counters than `used`."""
+
+    def __init__(self, used: tuple[int, ...]) -> None:
+        super().__init__("price")
+        self.used = used
 
 
 def decide(segment: Segment, operation: Operation) -> Decision:
@@ -165,7 +207,7 @@ def decide(segment: Segment, operation: Operation) -> Decision:
     drawn: list[Drawn] = []
     try:
         for draw in operation.draws:
-            work, result = _draw(work, draw)
+            work, result = _draw(work, draw, at)
             drawn.append(result)
             if result.denial is not None:
                 return Decision(Outcome.DENIED, segment, at, tuple(drawn))
@@ -173,6 +215,8 @@ def decide(segment: Segment, operation: Operation) -> Decision:
         return Decision(Outcome.LATE, segment, at)
     except _Range:
         return Decision(Outcome.RANGE, segment, at)
+    except _Price as price:
+        return Decision(Outcome.PRICE, segment, at, tiers_used=price.used)
     sequence = segment.sequence + len(operation.draws)
     raised = segment.raised
     for offset, result in enumerate(drawn, 1):
@@ -200,8 +244,36 @@ def _used(counters: Mapping[str, Counter], key: str, start: int) -> int:
     return counter.used
 
 
-def _draw(segment: Segment, draw: Draw) -> tuple[Segment, Drawn]:
-    used = tuple(_used(segment.counters, charge.key, charge.start) for charge in draw.charges)
+def _span(counters: Mapping[str, Counter], charge: Charge, at: int) -> tuple[int, int]:
+    """The window that a charge counts in."""
+    counter = counters.get(charge.key)
+    if charge.opens and counter is not None and counter.end > at:
+        return counter.start, counter.end
+    return charge.start, charge.end
+
+
+def _used_by(counters: Mapping[str, Counter], charge: Charge, start: int) -> int:
+    used = _used(counters, charge.key, start)
+    for key, at in charge.also:
+        used += _used(counters, key, at)
+        if used > AMOUNT_MAX:
+            raise _Range
+    return used
+
+
+def _check_tiers(counters: Mapping[str, Counter], draw: Draw) -> None:
+    used = tuple(_used(counters, tier.key, tier.start) for tier in draw.tiers)
+    if any(not tier.low <= count <= tier.high for tier, count in zip(draw.tiers, used, strict=True)):
+        raise _Price(used)
+
+
+def _draw(segment: Segment, draw: Draw, at: int) -> tuple[Segment, Drawn]:
+    _check_tiers(segment.counters, draw)
+    spans = tuple(_span(segment.counters, charge, at) for charge in draw.charges)
+    used = tuple(
+        _used_by(segment.counters, charge, start)
+        for charge, (start, _end) in zip(draw.charges, spans, strict=True)
+    )
     overage_used = (
         0 if draw.overage is None else _used(segment.counters, draw.overage.key, draw.overage.start)
     )
@@ -213,6 +285,7 @@ def _draw(segment: Segment, draw: Draw) -> tuple[Segment, Drawn]:
         balances=None if credit is None else credit.balances,
         spendable=0 if credit is None else _spendable(credit, draw),
         overage_room=0 if credit is None else _overage_room(draw, overage_used),
+        spans=spans if any(charge.opens for charge in draw.charges) else (),
     )
     units, micros_room, denial = _counter_room(draw, used)
     if denial is not None:
@@ -222,7 +295,7 @@ def _draw(segment: Segment, draw: Draw) -> tuple[Segment, Drawn]:
         segment, facts = _burn(segment, draw, credit, facts, micros_room)
         if facts.denial is not None:
             return segment, facts
-    return _count(segment, draw, facts, units)
+    return _count(segment, draw, facts, units, spans)
 
 
 def _burn(
@@ -242,9 +315,10 @@ def _burn(
     if rest > debt and (draw.mode is Mode.ENFORCE or rest == amount):
         return segment, replace(facts, denial=_no_credit(credit, draw, spendable), shortfall=rest)
     before = credit.balances
-    if before.available - from_grants - debt < -AMOUNT_MAX:
+    owed = debt + owed_overage(draw, from_overage)
+    if before.available - from_grants - owed < -AMOUNT_MAX:
         raise _Range
-    balances = replace(before, available=before.available - from_grants - debt, debt=before.debt + debt)
+    balances = replace(before, available=before.available - from_grants - owed, debt=before.debt + owed)
     grants, allocations = _allocate(credit.grants, draw.feature, from_grants)
     counters = dict(segment.counters)
     overage_used = facts.overage_used + from_overage
@@ -276,6 +350,10 @@ def _counter_room(
     micros_room = -1
     if draw.mode is Mode.RECORD:
         return units, micros_room, None
+    if draw.cap >= 0 and draw.amount > draw.cap:
+        if draw.mode is Mode.ENFORCE:
+            return None, 0, (Denial.BUDGET_EXCEEDED, draw.cap_by, draw.amount - draw.cap)
+        micros_room = draw.cap
     for charge, before in zip(draw.charges, used, strict=True):
         if charge.cap < 0 or charge.soft:
             continue
@@ -332,22 +410,31 @@ def _allocate(
     return tuple(after), tuple(allocations)
 
 
+def owed_overage(draw: Draw, from_overage: int) -> int:
+    """How much of a draw's overage becomes debt."""
+    return from_overage if draw.overage is not None and draw.overage.carry_debt else 0
+
+
 def _set(counters: dict[str, Counter], key: str, start: int, end: int, used: int) -> None:
     if used > AMOUNT_MAX:
         raise _Range
     counters[key] = Counter(start, end, used)
 
 
-def _count(segment: Segment, draw: Draw, facts: Drawn, units: int | None) -> tuple[Segment, Drawn]:
+def _count(
+    segment: Segment, draw: Draw, facts: Drawn, units: int | None, spans: tuple[tuple[int, int], ...]
+) -> tuple[Segment, Drawn]:
     counters = dict(segment.counters)
     applied: list[int] = []
     after: list[int] = []
-    for charge, before in zip(draw.charges, facts.used, strict=True):
+    for charge, before, (start, end) in zip(draw.charges, facts.used, spans, strict=True):
         delta = facts.charged if charge.micros else charge.delta
         if units is not None and not charge.micros:
             delta = min(delta, units)
         delta = max(delta, -before)
-        _set(counters, charge.key, charge.start, charge.end, before + delta)
+        _set(counters, charge.key, start, end, _used(counters, charge.key, start) + delta)
         applied.append(delta)
         after.append(before + delta)
+    for tier in draw.tiers:
+        _set(counters, tier.key, tier.start, tier.end, _used(counters, tier.key, tier.start) + tier.delta)
     return replace(segment, counters=counters), replace(facts, used=tuple(after), applied=tuple(applied))

@@ -52,7 +52,8 @@ class Effects:
     """What an entry does to the folded state.
 
     `put` replaces or adds a grant's definition; `activated` names a grant that becomes drawable by this
-    entry and `ended` one that is gone for good. `debt` is the change of the entry's credit's debt.
+    entry and `ended` one that is gone for good. `filled_at` is the instant up to which the entry's grant is filled
+    by it. `debt` is the change of the entry's credit's debt.
     """
 
     grants: tuple[GrantChange, ...] = ()
@@ -61,6 +62,7 @@ class Effects:
     put: Grant | None = None
     activated: str = ""
     ended: str = ""
+    filled_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)

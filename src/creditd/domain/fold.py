@@ -29,7 +29,9 @@ def fold(state: AccountState, entry: Entry) -> AccountState:
             GrantState(effects.put, 0, active=False) if before is None else replace(before, grant=effects.put)
         )
     if effects.activated:
-        grants[effects.activated] = replace(grants[effects.activated], active=True)
+        grants[effects.activated] = replace(grants[effects.activated], active=True, filled_at=entry.at)
+    if effects.filled_at:
+        grants[entry.grant_id] = replace(grants[entry.grant_id], filled_at=effects.filled_at)
     for change in effects.grants:
         held = grants[change.grant_id]
         remaining = held.remaining + change.remaining

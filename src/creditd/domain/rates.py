@@ -14,12 +14,26 @@ DEFAULT_METER = "units"
 
 
 @dataclass(frozen=True, slots=True)
+class Tiered:
+    """A meter of a request with graduated prices: `quantity` more units of the counter `key`.
+
+    The request's price holds while the period has counted at least `low` and at most `high` units before.
+    """
+
+    key: str
+    quantity: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
 class Priced:
     """What a request costs: `amount` micros by `rate`, and the provider's `cost` where the catalog knows it."""
 
     amount: int
     rate: Rate | None
     cost: Money | None
+    tiers: tuple[Tiered, ...] = ()
 
 
 @dataclass(slots=True)
@@ -76,8 +90,15 @@ class RateTable:
                     best, best_key = indexed, key
         return best
 
-    def price(self, usage: Mapping[str, int], attributes: Mapping[str, str]) -> Priced:
+    def price(
+        self,
+        usage: Mapping[str, int],
+        attributes: Mapping[str, str],
+        counted: Mapping[str, int] | None = None,
+    ) -> Priced:
         """The price of a request. Meters with zero usage cost nothing and need no price.
+
+        `counted` has what the period has counted so far of meters with graduated prices, by key; 0 when not there.
 
         Raises:
             FailedPrecondition: NO_RATE, no rate matches the attributes or it has no price for a meter used.
@@ -87,6 +108,7 @@ class RateTable:
         if indexed is None:
             raise self._no_rate("no rate matches the attributes", attributes)
         amount = 0
+        tiers: list[Tiered] = []
         cost, per, currency = 0, 1, ""
         for meter, quantity in usage.items():
             if not quantity:
@@ -97,7 +119,13 @@ class RateTable:
                 raise self._no_rate(
                     f"the rate that matches has no price for meter {meter!r} (it prices {known})", attributes
                 )
-            amount += charge(price, quantity)
+            if price.tiers:
+                key = self._counter_of(indexed.rate, meter)
+                due, tier = graduated(price, key, quantity, (counted or {}).get(key, 0))
+                amount += due
+                tiers.append(tier)
+            else:
+                amount += charge(price, quantity)
             if price.unit_cost is not None:
                 currency = price.unit_cost.currency
                 cost = cost * price.per + price.unit_cost.nanos * quantity * per
@@ -109,9 +137,17 @@ class RateTable:
                 reason="AMOUNT_OUT_OF_RANGE",
                 metadata={"feature": self.feature.key},
             )
-        return Priced(amount, indexed.rate, _money(currency, cost, per) if currency else None)
+        return Priced(amount, indexed.rate, _money(currency, cost, per) if currency else None, tuple(tiers))
 
-    def affordable(self, attributes: Mapping[str, str], capacity: int) -> int:
+    def _counter_of(self, rate: Rate, meter: str) -> str:
+        """The key of the counter behind a meter's tiers: it stays the same when prices change."""
+        match = ",".join(f"{name}={value}" for name, value in sorted(rate.match.items()))
+        above = ",".join(f"{name}>{number}" for name, number in sorted(rate.above.items()))
+        return f"t:{self.feature.key}:{meter}:{match}:{above}"
+
+    def affordable(
+        self, attributes: Mapping[str, str], capacity: int, counted: Mapping[str, int] | None = None
+    ) -> int:
         """How many units of the default meter cost at most `capacity` >= 0 micros; AMOUNT_MAX stands for no bound.
 
         0 when no rate prices the meter.
@@ -120,15 +156,16 @@ class RateTable:
         price = None if indexed is None else indexed.prices.get(self.meter)
         if indexed is None or price is None or indexed.rate.minimum_micros > capacity:
             return 0
-        units = min(units_for(price, capacity), AMOUNT_MAX)
-        if self._find({self.meter: units}, attributes) is indexed:
-            return units
+        if not price.tiers:
+            units = min(units_for(price, capacity), AMOUNT_MAX)
+            if self._find({self.meter: units}, attributes) is indexed:
+                return units
         # Another rate applies to so much of the meter (`above`): look for the edge.
         low, high = 0, AMOUNT_MAX + 1
         while high - low > 1:
             middle = (low + high) // 2
             try:
-                fits = self.price({self.meter: middle}, attributes).amount <= capacity
+                fits = self.price({self.meter: middle}, attributes, counted).amount <= capacity
             except (OutOfRange, FailedPrecondition):
                 fits = False
             low, high = (middle, high) if fits else (low, middle)
@@ -148,6 +185,23 @@ def charge(price: MeterPrice, quantity: int) -> int:
     if price.rounding is Rounding.UNIT_UP:
         return divide(quantity, price.per, Rounding.UP) * price.credits_micros
     return divide(quantity * price.credits_micros, price.per, price.rounding)
+
+
+def graduated(price: MeterPrice, key: str, quantity: int, counted: int) -> tuple[int, Tiered]:
+    """What `quantity` > 0 units after `counted` others of the period cost, and where that price holds.
+
+    Each tier's part is multiplied exactly; the sum is rounded once.
+    """
+    product, below, left, low, high = 0, 0, quantity, counted, counted
+    for tier in price.tiers:
+        end = tier.up_to or INT64_MAX
+        part = max(0, min(end, counted + quantity) - max(below, counted))
+        product += part * tier.credits_micros
+        if part == left == quantity:
+            low, high = below, end - quantity
+        left -= part
+        below = end
+    return divide(product, price.per, price.rounding), Tiered(key, quantity, low, min(high, AMOUNT_MAX))
 
 
 def units_for(price: MeterPrice, capacity: int) -> int:

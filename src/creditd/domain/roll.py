@@ -1,47 +1,137 @@
-"""`due`: the entries that time itself owes an account: activations, expiries, debts paid by new credits.
+"""`due`: the entries that time itself owes an account: expiries, fillings, activations, debts paid by new credits.
 
 Nothing here needs a cron job: the entries are laid down on the next touch, each with the instant at which it
-took effect.
+took effect. Many boundaries passed at once give the same state as each touched in its turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import IntEnum
 
+from creditd.domain.amounts import AMOUNT_MAX
 from creditd.domain.entries import Effects, Entry, GrantChange, Kind
-from creditd.domain.fold import fold
-from creditd.domain.grants import Grant
+from creditd.domain.fold import fold, fold_all
+from creditd.domain.grants import Grant, carried_over, rolled_over, successor
 from creditd.domain.state import AccountState, GrantState, balance
 
 NewId = Callable[[], str]
 
 
-def due(state: AccountState, now: int, new_id: NewId) -> list[Entry]:
-    """The entries that take effect up to and including `now`, in the order of their instants.
+class _Event(IntEnum):
+    """What time does to a grant, in the order in which it is done at one instant.
 
-    At one instant expiries come before activations, so that what expires can't pay a debt any more.
+    What expires can't pay a debt any more, and makes room for what a filling carries over.
     """
+
+    EXPIRY = 0
+    FILLING = 1
+    ACTIVATION = 2
+
+
+def due(state: AccountState, now: int, new_id: NewId) -> list[Entry]:
+    """The entries that take effect up to and including `now`, in the order of their instants."""
     entries: list[Entry] = []
-    while (event := _next(state, now)) is not None:
-        held, expires = event
-        fresh = [_expire(state, held, new_id)] if expires else activate(state, held.grant, new_id)
-        for entry in fresh:
-            state = fold(state, entry)
+    while (found := _next(state, now)) is not None:
+        event, held = found
+        if event is _Event.EXPIRY:
+            fresh = [_expire(state, held, new_id)]
+        elif event is _Event.FILLING:
+            fresh = _fill(state, held, now, new_id)
+        else:
+            fresh = activate(state, held.grant, new_id)
+        state = fold_all(state, fresh)
         entries.extend(fresh)
     return entries
 
 
-def _next(state: AccountState, now: int) -> tuple[GrantState, bool] | None:
-    best: tuple[tuple[int, bool, str], GrantState, bool] | None = None
+def _next(state: AccountState, now: int) -> tuple[_Event, GrantState] | None:
+    best: tuple[tuple[int, _Event, str], GrantState] | None = None
     for held in state.grants.values():
-        expires = held.active
-        instant = held.grant.expires_at if expires else held.grant.effective_at
-        if instant is None or instant > now:
-            continue
-        key = (instant, not expires, held.grant.id)
-        if best is None or key < best[0]:
-            best = (key, held, expires)
-    return None if best is None else (best[1], best[2])
+        for event, instant in _events(held):
+            if instant is None or instant > now:
+                continue
+            key = (instant, event, held.grant.id)
+            if best is None or key < best[0]:
+                best = (key, held)
+    return None if best is None else (best[0][1], best[1])
+
+
+def _events(held: GrantState) -> tuple[tuple[_Event, int | None], ...]:
+    if not held.active:
+        return ((_Event.ACTIVATION, held.grant.effective_at),)
+    return ((_Event.EXPIRY, held.grant.expires_at), (_Event.FILLING, held.next_filling))
+
+
+def _fill(state: AccountState, held: GrantState, now: int, new_id: NewId) -> list[Entry]:
+    """The entries that fill a recurring grant at its next instant, or at the last one when all between do nothing."""
+    grant, recurrence, at = held.grant, held.grant.recurrence, held.next_filling
+    if recurrence is None or at is None:
+        raise ValueError(f"grant {grant.id!r} is never filled again")
+    missing = grant.amount - held.remaining
+    carried, lasting = _carry(state, held)
+    if not missing and not carried and lasting:
+        # Full, with nothing to carry over, now and at every later one: only the last one counts.
+        until = now if grant.expires_at is None else min(now, grant.expires_at - 1)
+        at = recurrence.last_until(until)
+    changes = [GrantChange(grant.id, missing)] if missing else []
+    rest = rolled_over(grant, at, carried) if carried else None
+    if rest is not None:
+        changes.append(GrantChange(rest.id, carried))
+    entry = Entry(
+        id=new_id(),
+        account=state.account,
+        sequence=state.sequence + 1,
+        kind=Kind.REFILL,
+        at=max(at, state.at),
+        credit=grant.credit,
+        amount=missing + carried,
+        balance_after=balance(state, grant.credit) + missing + carried,
+        allocations=() if rest is None else ((rest.id, carried),),
+        grant_id=grant.id,
+        effects=Effects(
+            grants=tuple(changes),
+            put=rest,
+            activated="" if rest is None else rest.id,
+            filled_at=at,
+        ),
+    )
+    return [entry, *_pay_debt(fold(state, entry), grant, missing, entry, new_id)]
+
+
+def refill(state: AccountState, held: GrantState, now: int, new_id: NewId) -> list[Entry]:
+    """The entries that fill a recurring grant up to its amount now, out of turn; its next filling stays where it is."""
+    grant, missing = held.grant, max(0, held.grant.amount - held.remaining)
+    if not missing:
+        return []
+    entry = Entry(
+        id=new_id(),
+        account=state.account,
+        sequence=state.sequence + 1,
+        kind=Kind.REFILL,
+        at=max(now, state.at),
+        credit=grant.credit,
+        amount=missing,
+        balance_after=balance(state, grant.credit) + missing,
+        grant_id=grant.id,
+        note="reset",
+        effects=Effects(grants=(GrantChange(grant.id, missing),)),
+    )
+    return [entry, *_pay_debt(fold(state, entry), grant, missing, entry, new_id)]
+
+
+def _carry(state: AccountState, held: GrantState) -> tuple[int, bool]:
+    """How much a filling carries over, and whether nothing but burning can change that at later ones."""
+    recurrence = held.grant.recurrence
+    if recurrence is None or recurrence.rollover is None:
+        return 0, True
+    earlier = [
+        other for other in state.grants.values() if other.active and other.grant.parent == held.grant.id
+    ]
+    outstanding = sum(other.remaining for other in earlier)
+    room = AMOUNT_MAX - balance(state, held.grant.credit) - (held.grant.amount - held.remaining)
+    carried = carried_over(recurrence.rollover, held.remaining, outstanding)
+    return max(0, min(carried, room)), all(other.grant.expires_at is None for other in earlier)
 
 
 def _expire(state: AccountState, held: GrantState, new_id: NewId) -> Entry:
@@ -84,27 +174,23 @@ def give(
     *,
     idempotency_key: str | None = None,
     fingerprint: str = "",
+    withheld: int = 0,
 ) -> list[Entry]:
-    """The entries that give a new grant at `now`: it is drawable at once, or later by `due`."""
+    """The entries that give a new grant at `now`: it is drawable at once, or later by `due`.
+
+    `withheld` micros of one that is drawable at once count as used already.
+    """
     if grant.effective_at <= now:
         return activate(
-            state, grant, new_id, idempotency_key=idempotency_key, fingerprint=fingerprint, at=now
-        )
-    return [
-        Entry(
-            id=new_id(),
-            account=state.account,
-            sequence=state.sequence + 1,
-            kind=Kind.GRANT,
-            at=max(now, state.at),
-            credit=grant.credit,
-            balance_after=balance(state, grant.credit),
+            state,
+            grant,
+            new_id,
             idempotency_key=idempotency_key,
             fingerprint=fingerprint,
-            grant_id=grant.id,
-            effects=Effects(put=grant),
+            at=now,
+            withheld=withheld,
         )
-    ]
+    return [_put(state, grant, now, new_id(), idempotency_key=idempotency_key, fingerprint=fingerprint)]
 
 
 def activate(
@@ -115,6 +201,7 @@ def activate(
     idempotency_key: str | None = None,
     fingerprint: str = "",
     at: int | None = None,
+    withheld: int = 0,
 ) -> list[Entry]:
     """The entries by which a grant becomes drawable, and pays the account's debt first."""
     entry = Entry(
@@ -135,21 +222,80 @@ def activate(
             activated=grant.id,
         ),
     )
+    entries = [entry]
     after = fold(state, entry)
-    paid = min(after.debts.get(grant.credit, 0), grant.amount)
-    if paid <= 0:
-        return [entry]
-    payment = Entry(
-        id=new_id(),
+    if withheld:
+        held_back = _hold_back(after, grant, withheld, entry.at, new_id())
+        entries.append(held_back)
+        after = fold(after, held_back)
+    following = successor(grant)
+    if following is not None:
+        waiting = _put(after, following, entry.at, new_id())
+        entries.append(waiting)
+        after = fold(after, waiting)
+    return [*entries, *_pay_debt(after, grant, grant.amount - withheld, entry, new_id)]
+
+
+def _hold_back(state: AccountState, grant: Grant, withheld: int, at: int, entry_id: str) -> Entry:
+    """The entry that takes out of a new grant what its subscription has burned, or had, before it."""
+    return Entry(
+        id=entry_id,
         account=state.account,
-        sequence=entry.sequence + 1,
+        sequence=state.sequence + 1,
         kind=Kind.ADJUST,
-        at=entry.at,
+        at=at,
         credit=grant.credit,
-        balance_after=entry.balance_after,
-        allocations=((grant.id, paid),),
+        amount=-withheld,
+        balance_after=balance(state, grant.credit) - withheld,
+        allocations=((grant.id, withheld),),
         grant_id=grant.id,
-        note="debt",
-        effects=Effects(grants=(GrantChange(grant.id, -paid),), debt=-paid),
+        note="withheld",
+        effects=Effects(grants=(GrantChange(grant.id, -withheld),)),
     )
-    return [entry, payment]
+
+
+def _put(
+    state: AccountState,
+    grant: Grant,
+    at: int,
+    entry_id: str,
+    *,
+    idempotency_key: str | None = None,
+    fingerprint: str = "",
+) -> Entry:
+    """The entry that lays a grant down for the future."""
+    return Entry(
+        id=entry_id,
+        account=state.account,
+        sequence=state.sequence + 1,
+        kind=Kind.GRANT,
+        at=max(at, state.at),
+        credit=grant.credit,
+        balance_after=balance(state, grant.credit),
+        idempotency_key=idempotency_key,
+        fingerprint=fingerprint,
+        grant_id=grant.id,
+        effects=Effects(put=grant),
+    )
+
+
+def _pay_debt(state: AccountState, grant: Grant, fresh: int, cause: Entry, new_id: NewId) -> list[Entry]:
+    """The entry by which `fresh` new micros of a grant pay the account's debt; nothing without one."""
+    paid = min(state.debts.get(grant.credit, 0), fresh)
+    if paid <= 0:
+        return []
+    return [
+        Entry(
+            id=new_id(),
+            account=state.account,
+            sequence=state.sequence + 1,
+            kind=Kind.ADJUST,
+            at=cause.at,
+            credit=grant.credit,
+            balance_after=balance(state, grant.credit),
+            allocations=((grant.id, paid),),
+            grant_id=grant.id,
+            note="debt",
+            effects=Effects(grants=(GrantChange(grant.id, -paid),), debt=-paid),
+        )
+    ]

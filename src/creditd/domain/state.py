@@ -10,17 +10,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from creditd.domain.catalog import BurnOrder
-from creditd.domain.grants import Grant, burn_key
+from creditd.domain.grants import Grant, burn_key, next_filling
 from creditd.domain.periods import MS_MAX
 
 
 @dataclass(frozen=True, slots=True)
 class GrantState:
-    """A grant and what is left of it, in micros; `active` once its activation is in the ledger."""
+    """A grant and what is left of it, in micros; `active` once its activation is in the ledger.
+
+    `filled_at` is the instant of its activation or, when it recurs, of its latest filling, in ms.
+    """
 
     grant: Grant
     remaining: int
     active: bool
+    filled_at: int = 0
+
+    @property
+    def next_filling(self) -> int | None:
+        """The instant at which it is filled again; None if never."""
+        return next_filling(self.grant, self.filled_at) if self.active else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +104,14 @@ class Segment:
 
 
 def next_boundary(state: AccountState) -> int:
-    """The first instant at which the state changes by itself: an activation or an expiry; MS_MAX if none."""
+    """The first instant at which the state changes by itself: an activation, filling or expiry; MS_MAX if none."""
     boundary = MS_MAX
     for held in state.grants.values():
         if not held.active:
             boundary = min(boundary, held.grant.effective_at)
-        elif held.grant.expires_at is not None:
-            boundary = min(boundary, held.grant.expires_at)
+            continue
+        instants = (held.grant.expires_at, held.next_filling)
+        boundary = min(boundary, *(instant for instant in instants if instant is not None), MS_MAX)
     return boundary
 
 
@@ -129,15 +139,22 @@ def open_segment(
 def _credit(state: AccountState, credit: str, order: BurnOrder) -> SegmentCredit:
     active = sorted(
         (held for held in state.grants.values() if held.active and held.grant.credit == credit),
-        key=lambda held: burn_key(held.grant, order),
+        key=lambda held: burn_key(held.grant, order, held.filled_at),
     )
     debt = state.debts.get(credit, 0)
     expiries = [held.grant.expires_at for held in active if held.grant.expires_at is not None]
+    waiting = [
+        held.grant.effective_at
+        for held in state.grants.values()
+        if not held.active and held.grant.parent and held.grant.credit == credit
+    ]
+    fillings = [held.next_filling for held in active]
     balances = Balances(
         available=sum(held.remaining for held in active) - debt,
         granted=sum(held.grant.amount for held in active),
         debt=debt,
         next_expiry=min(expiries, default=0),
+        next_refill=min((instant for instant in (*fillings, *waiting) if instant is not None), default=0),
     )
     return SegmentCredit(
         order=order,

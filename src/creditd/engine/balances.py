@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from creditd.domain.accounts import Account
 from creditd.domain.errors import NotFound, Unavailable
 from creditd.domain.grants import Grant, burn_key
-from creditd.domain.state import Balances, Segment
+from creditd.domain.state import Balances, Segment, open_segment
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.control_types import BalanceView, CreditBalance, GrantBalance
+from creditd.engine.history import History
 from creditd.engine.load import LoadCause, Loader
 from creditd.engine.policies import Policies
 from creditd.hot.connection import HotUnavailable
@@ -30,6 +31,7 @@ class BalanceReader:
     policies: Policies
     catalogs: Catalogs
     loader: Loader
+    history: History
     _grants: dict[str, dict[str, Grant]] = field(default_factory=dict)
 
     async def get(self, account_id: str, credit: str) -> BalanceView:
@@ -54,6 +56,25 @@ class BalanceReader:
                 if item.remaining and item.id in grants
             ),
             sequence=segment.sequence,
+        )
+
+    async def get_at(self, account_id: str, credit: str, at: int) -> BalanceView:
+        """The balances at an instant of the past, from the ledger."""
+        account = await self.history.account(account_id, at)
+        index, _until = await self.catalogs.in_force(at)
+        if credit and credit not in index.orders:
+            raise NotFound("credit", credit, hint=f"catalog version {index.version} was in force then")
+        state = await self.history.state(account_id, at)
+        segment = open_segment(state, now=at, policy_version=account.policy_version, orders=index.orders)
+        wanted = [credit] if credit else list(index.orders)
+        return BalanceView(
+            balances=credit_balances(segment, wanted, at),
+            grants=tuple(
+                GrantBalance(state.grants[item.id].grant, item.remaining)
+                for key in wanted
+                for item in segment.credits[key].grants
+            ),
+            sequence=state.sequence,
         )
 
     async def grants(

@@ -10,6 +10,7 @@ from creditd.domain.catalog import Catalog
 from creditd.domain.catalog_check import check_catalog, unsupported
 from creditd.domain.catalog_diff import diff_catalogs, next_plan_versions
 from creditd.domain.errors import FailedPrecondition, InvalidArgument, NotFound, Violation
+from creditd.engine.catalog_reach import CatalogReach
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.control_types import AppliedCatalog, CatalogVersion
 from creditd.hot.connection import HotUnavailable
@@ -68,7 +69,9 @@ class CatalogControl:
             )
         latest = await self.ledger.latest_plans()
         versioned = next_plan_versions(Catalog(plans=tuple(latest.values())), catalog)
-        changes = tuple(diff_catalogs(None if newest is None else newest.catalog, versioned))
+        present = None if newest is None else newest.catalog
+        reach = CatalogReach(self.ledger, self.catalogs)
+        changes = await reach.of(diff_catalogs(present, versioned), present, versioned)
         if dry_run or not changes:
             return AppliedCatalog(version, changes)
         applied = await self.ledger.apply_catalog(

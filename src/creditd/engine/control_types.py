@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from creditd.domain.accounts import Subscription, SubscriptionStatus
-from creditd.domain.catalog import Catalog, Money
+from creditd.domain.accounts import Budget, Subscription, SubscriptionStatus
+from creditd.domain.catalog import Catalog, Entitlement, Feature, Money, Rate
 from creditd.domain.catalog_diff import Change
 from creditd.domain.entries import Kind
-from creditd.domain.grants import Category, Grant
+from creditd.domain.grants import Category, Grant, Recurrence
 from creditd.domain.state import Balances
+from creditd.engine.requests import LimitStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,10 @@ class CatalogVersion:
 class SubscriptionChange:
     """A subscription to create or change.
 
-    `id` "" makes a new one. `plan_version` 0 takes the newest; `seats` 0 means 1. `status`, `started_at` and
-    `anchor` None leave the choice to the engine: trialing when the plan has a trial, else active; now;
-    `started_at`. `mode` says what a change of plan does to credits: CARRY_USAGE (also ""), FRESH, PRORATE or
+    `id` "" makes a new one. `plan_version` 0 keeps the present one, or takes the newest of another plan; `seats` 0
+    means 1. `status`, `started_at` and `anchor` None leave the choice to the engine: trialing when the plan has a trial
+    and the account has not had it, else active; now; the end of the trial, else `started_at`.
+    `mode` says what a change of plan does to credits: CARRY_USAGE (also ""), FRESH, PRORATE or
     AT_PERIOD_END. With `preview` nothing changes.
     """
 
@@ -78,6 +80,8 @@ class SubscriptionChange:
     started_at: int | None = None
     anchor: int | None = None
     cancel_at: int | None = None
+    trial_ends_at: int | None = None
+    add_ons: tuple[tuple[str, int], ...] = ()
     external_id: str = ""
     mode: str = ""
     preview: bool = False
@@ -101,7 +105,7 @@ class GrantDraft:
     """A grant to create.
 
     `id` "" makes a new one. `priority` 0 takes the category's, `category` None is ADJUSTMENT, `effective_at` None
-    is now and `expires_at` None is never.
+    is now and `expires_at` None is never. A recurrence with a negative anchor is anchored to `effective_at`.
     """
 
     account: str
@@ -116,6 +120,7 @@ class GrantDraft:
     metadata: dict[str, str] = field(default_factory=dict)
     source: str = ""
     features: tuple[str, ...] = ()
+    recurrence: Recurrence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,3 +150,57 @@ class Verification:
     ledger_sequence: int
     hot_sequence: int
     differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetStatus:
+    """A budget, what its present window has burned in micros, and when that ends (ms; 0 = never, or none is open).
+
+    `used` is 0 when the budget has a counter for each value of its scope.
+    """
+
+    budget: Budget
+    used: int = 0
+    resets_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entitled:
+    """What an account gets of a feature in one window, and where from; `limit` where there is one."""
+
+    feature: Feature
+    item: Entitlement
+    source: str
+    limit: LimitStatus | None = None
+    rates: tuple[Rate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EntitlementsView:
+    """Everything that an account gets, by feature key, under a version of the catalog."""
+
+    entitlements: tuple[Entitled, ...]
+    catalog_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReset:
+    """What to reset: the limits of a feature ("" = all), the recurring grants of a credit ("" = all).
+
+    One of them alone resets that alone. With `move_anchor` periods are counted from now on.
+    """
+
+    account: str
+    feature: str = ""
+    credit: str = ""
+    move_anchor: bool = False
+    idempotency_key: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResetResult:
+    """What is there after a reset."""
+
+    balances: tuple[CreditBalance, ...]
+    limits: tuple[LimitStatus, ...]

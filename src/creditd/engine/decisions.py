@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
 from creditd.domain.accounts import Account
@@ -19,8 +19,9 @@ from creditd.engine.ids import NewId, fingerprint
 from creditd.engine.load import LoadCause, Loader
 from creditd.engine.lookup import KeyLookup
 from creditd.engine.policies import Policies
-from creditd.engine.prepare import Prepared, not_entitled, prepare, ruling_of_drawn
+from creditd.engine.prepare import Prepared, not_entitled, ruling_of_drawn
 from creditd.engine.requests import Ruling, Use
+from creditd.engine.tiers import TierCounts
 from creditd.hot.answers import (
     Again,
     Answer,
@@ -71,6 +72,7 @@ class Decisions:
     committer: Committer
     lookup: KeyLookup
     new_id: NewId
+    tiers: TierCounts = field(default_factory=TierCounts)
 
     async def check(self, use: Use) -> Ruling:
         """May this be used now? Changes nothing."""
@@ -79,7 +81,8 @@ class Decisions:
             account = await self.policies.account(use.account)
             now = max(await self.policies.now(account), late_at)
             try:
-                prepared = prepare(use, await self.policies.resolve(account, now), now)
+                policy = await self.policies.resolve(account, now)
+                prepared = self.tiers.prepare((use,), policy, now)[0]
             except CreditdError:
                 if await self._is_current(account, now):
                     raise
@@ -95,7 +98,7 @@ class Decisions:
                 return await self._check_on_ledger(account, operation, prepared)
             if isinstance(answer, Denied):
                 return ruling_of_drawn(prepared, answer.drawn[0], for_check=True)
-            late_at = await self._make_ready(account.id, answer, late_at)
+            late_at = await self._make_ready(account.id, operation, answer, late_at)
         raise _gave_up()
 
     async def consume(self, use: Use) -> Ruling:
@@ -121,7 +124,7 @@ class Decisions:
         now = max(await self.policies.now(account), attempt.late_at)
         policy = await self.policies.resolve(account, now)
         try:
-            prepared = [prepare(use, policy, now) for use in attempt.uses]
+            prepared = self.tiers.prepare(attempt.uses, policy, now)
         except CreditdError:
             # What was applied is answered as it was, whatever the catalog says now.
             replay = await self._replay_from_ledger(attempt)
@@ -173,6 +176,7 @@ class Decisions:
         )
         attempt.unknown = False
         if isinstance(answer, Decided):
+            self.tiers.landed(account_id, operation.draws)
             return await self._landed(attempt, units[0], landing[0])
         if isinstance(answer, Again):
             unit = unit_of(decode_outbox(attempt.unit_id, answer.outbox))
@@ -183,7 +187,7 @@ class Decisions:
             raise IdempotencyKeyReused(attempt.uses[answer.index].idempotency_key)
         if isinstance(answer, Denied):
             return await self._denied(attempt, prepared, answer.drawn)
-        attempt.late_at = await self._make_ready(account_id, answer, attempt.late_at)
+        attempt.late_at = await self._make_ready(account_id, operation, answer, attempt.late_at)
         raise Retry
 
     async def _denied(
@@ -257,12 +261,15 @@ class Decisions:
             # Nobody else tells this replica that it is behind: the script that does so is not asked.
             await self.catalogs.refresh()
             policy = await self.policies.resolve(tx.account, now)
-            prepared = [prepare(use, policy, now) for use in attempt.uses]
+            segment = await self.loader.segment(tx, now)
+            prepared = self.tiers.prepare(attempt.uses, policy, now)
             for index, item in enumerate(prepared):
                 if item.denied:
                     return [replace(not_entitled(item), charged=0, index=index)]
             operation = Operation(now, tx.account.policy_version, tuple(item.draw for item in prepared))
-            decision = decide(await self.loader.segment(tx, now), operation)
+            decision = decide(segment, operation)
+            if decision.outcome is Verdict.PRICE:
+                self.tiers.correct(account_id, operation.draws, decision.tiers_used)
             if decision.outcome is Verdict.DENIED:
                 return [_denial(prepared, decision.drawn)]
             _must_be_decided(decision)
@@ -275,6 +282,11 @@ class Decisions:
     async def _check_on_ledger(self, account: Account, operation: Operation, prepared: Prepared) -> Ruling:
         _state, segment = await self.loader.peek(account, operation.now)
         decision = decide(segment, operation)
+        if decision.outcome is Verdict.PRICE:
+            self.tiers.correct(account.id, operation.draws, decision.tiers_used)
+            policy = await self.policies.resolve(account, operation.now)
+            prepared = self.tiers.prepare((prepared.use,), policy, operation.now)[0]
+            decision = decide(segment, replace(operation, draws=(prepared.draw,)))
         if decision.outcome not in {Verdict.DECIDED, Verdict.DENIED}:
             _must_be_decided(decision)
         return ruling_of_drawn(prepared, decision.drawn[0], for_check=True)
@@ -294,10 +306,10 @@ class Decisions:
             return not newer and (await self.policies.account(account.id)).revision == account.revision
         if isinstance(answer, Denied):
             return True
-        await self._make_ready(account.id, answer, now)
+        await self._make_ready(account.id, nothing, answer, now)
         return False
 
-    async def _make_ready(self, account_id: str, answer: Answer, late_at: int) -> int:
+    async def _make_ready(self, account_id: str, operation: Operation, answer: Answer, late_at: int) -> int:
         """Do what an undecided answer asks for; returns the instant to decide at, at the earliest."""
         if not isinstance(answer, Undecided):
             raise TypeError(f"not an answer to make ready for: {answer!r}")
@@ -305,7 +317,9 @@ class Decisions:
             raise _out_of_range()
         if answer.code is Code.LATE:
             return answer.at
-        if answer.code is Code.POLICY:
+        if answer.code is Code.PRICE:
+            self.tiers.correct(account_id, operation.draws, answer.tiers_used)
+        elif answer.code is Code.POLICY:
             self.policies.forget(account_id)
         elif answer.code is Code.CATALOG:
             await self.catalogs.refresh()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from creditd.domain.accounts import Account, TestClock
+from creditd.domain.accounts import Account, Budget, Override, TestClock
 from creditd.domain.catalog import Catalog
 from creditd.domain.entries import Entry
 from creditd.domain.errors import AlreadyExists, CreditdError, FailedPrecondition, InvalidArgument, Violation
@@ -21,24 +21,35 @@ from creditd.engine.commit import Committer
 from creditd.engine.control_types import (
     AppliedCatalog,
     BalanceView,
+    BudgetStatus,
     CatalogVersion,
+    EntitlementsView,
     EntryQuery,
     GrantBalance,
     GrantDraft,
+    ResetResult,
     SubscriptionChange,
     SubscriptionResult,
+    UsageReset,
     Verification,
 )
 from creditd.engine.decisions import Decisions
+from creditd.engine.entitlements import EntitlementsReader
+from creditd.engine.exceptions import ExceptionsControl
 from creditd.engine.grants import GrantsControl
+from creditd.engine.history import History
 from creditd.engine.ids import id_source
 from creditd.engine.load import Loader
 from creditd.engine.lookup import KeyLookup
 from creditd.engine.meters import DecisionMeter, DecisionMeters
+from creditd.engine.offers import OffersControl
 from creditd.engine.policies import Policies
 from creditd.engine.requests import Ruling, Use
+from creditd.engine.resets import ResetsControl
 from creditd.engine.stats import EngineStats, Snapshot
+from creditd.engine.subscriptions import SubscriptionsControl
 from creditd.engine.verify import Verifier
+from creditd.engine.watch import BalanceWatches
 from creditd.hot.store import HotStore
 from creditd.ledger.store import Ledger
 
@@ -88,9 +99,16 @@ class Engine:
             new_id,
         )
         self.catalog_control = CatalogControl(ledger, hot, self.catalogs, wall_ms)
+        history = History(ledger, self.policies, self.catalogs, new_id)
         self._accounts = AccountsControl(ledger, self.policies, self.catalogs, self.loader, new_id)
+        self._offers = OffersControl(self.catalogs, self.loader, new_id)
+        self._resets = ResetsControl(self.policies, self.catalogs, self.loader, new_id)
+        self._subscriptions = SubscriptionsControl(self.catalogs, self.loader, new_id)
+        self._exceptions = ExceptionsControl(self.policies, self.catalogs, self.loader)
+        self._entitlements = EntitlementsReader(self.policies, self.hot, self.loader, history)
         self._grants = GrantsControl(self.catalogs, self.loader, new_id)
-        self._balances = BalanceReader(ledger, hot, self.policies, self.catalogs, self.loader)
+        self._balances = BalanceReader(ledger, hot, self.policies, self.catalogs, self.loader, history)
+        self.watches = BalanceWatches(hot, self._balances.get)
         self._verifier = Verifier(ledger, hot, self.policies, self.catalogs, self.loader)
         self._meters = DecisionMeters(clock)
         self._stats = EngineStats(
@@ -113,6 +131,7 @@ class Engine:
     async def close(self) -> None:
         """Land what is decided, then close the stores."""
         await self._stats.close()
+        await self.watches.close()
         await self.loader.close()
         await self.committer.close()
         await self.hot.close()
@@ -164,9 +183,15 @@ class Engine:
         """What this process has done since its start, and how it and its stores are."""
         return await self._stats.snapshot(hottest_max=hottest_max)
 
-    async def get_balance(self, account: str, credit: str) -> BalanceView:
-        """What the account has of one credit, or of all."""
+    async def get_balance(self, account: str, credit: str, *, at: int | None = None) -> BalanceView:
+        """What the account has of one credit, or of all; or had `at` an instant of the past (ms)."""
+        if at is not None:
+            return await self._balances.get_at(account, credit, at)
         return await self._balances.get(account, credit)
+
+    def watch_balance(self, account: str, credit: str) -> AsyncGenerator[BalanceView, None]:
+        """The balances now and after each change; see `BalanceWatches.watch`."""
+        return self.watches.watch(account, credit)
 
     async def apply_catalog(
         self,
@@ -208,7 +233,51 @@ class Engine:
 
     async def put_subscription(self, change: SubscriptionChange) -> SubscriptionResult:
         """Subscribe, or change a subscription."""
-        return await self._accounts.put_subscription(change)
+        return await self._subscriptions.put(change)
+
+    async def archive_account(self, account: str) -> Account:
+        """Take an account out of use; its ledger stays."""
+        return await self._accounts.archive(account)
+
+    async def purchase_bundle(
+        self, account: str, bundle: str, *, quantity: int, metadata: dict[str, str], idempotency_key: str
+    ) -> Grant:
+        """Grant the credits of a bundle that was bought."""
+        return await self._offers.purchase(
+            account, bundle, quantity=quantity, metadata=metadata, key=idempotency_key
+        )
+
+    async def redeem_promotion(
+        self, account: str, promotion: str, *, code: str, idempotency_key: str
+    ) -> Grant:
+        """Grant the credits of a promotion, once for each account."""
+        return await self._offers.redeem(account, promotion, code=code, key=idempotency_key)
+
+    async def reset_usage(self, wanted: UsageReset) -> ResetResult:
+        """Set limits back to zero and fill recurring grants now."""
+        return await self._resets.reset(wanted)
+
+    async def put_override(self, account: str, override: Override) -> Override:
+        """Create or replace what the account gets instead of its plans."""
+        return await self._exceptions.put_override(account, override)
+
+    async def delete_override(self, account: str, *, feature: str, credit: str) -> None:
+        """Remove the override of a feature or a credit."""
+        await self._exceptions.delete_override(account, feature=feature, credit=credit)
+
+    async def put_budget(self, account: str, budget: Budget) -> BudgetStatus:
+        """Create or replace a budget; what its window has counted stays."""
+        return await self._exceptions.put_budget(account, budget)
+
+    async def delete_budget(self, account: str, budget_id: str) -> None:
+        """Remove a budget."""
+        await self._exceptions.delete_budget(account, budget_id)
+
+    async def get_entitlements(self, account: str, *, at: int | None = None) -> EntitlementsView:
+        """Everything that the account gets, resolved; or got `at` an instant of the past (ms)."""
+        if at is not None:
+            return await self._entitlements.get_at(account, at)
+        return await self._entitlements.get(account)
 
     async def create_grant(self, draft: GrantDraft, *, idempotency_key: str) -> Grant:
         """Give credits once."""

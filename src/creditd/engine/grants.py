@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from creditd.domain.errors import AlreadyExists, IdempotencyKeyReused, InvalidArgument, NotFound, Violation
-from creditd.domain.grants import Category, Grant, default_priority
+from creditd.domain.grants import ROLLOVER_UNITS, Category, Grant, Recurrence, default_priority
 from creditd.domain.roll import give, void
-from creditd.engine.accounts import must_fit
+from creditd.engine.books import write
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.control_types import GrantDraft
 from creditd.engine.ids import NewId, fingerprint
 from creditd.engine.load import Loader
+from creditd.engine.subscriptions import must_fit
 from creditd.ledger.transaction import AccountTransaction
 
 
@@ -45,16 +46,16 @@ class GrantsControl:
             grant = _grant(draft, grant_id, now)
             await self._check(draft, grant, now)
             must_fit(tx.state, grant)
-            await tx.insert_grant(grant, mark)
-            await tx.append(
-                *give(
+            await write(
+                tx,
+                give(
                     tx.state,
                     grant,
                     now,
                     self.new_id,
                     idempotency_key=idempotency_key or None,
                     fingerprint=mark,
-                )
+                ),
             )
             return grant
 
@@ -64,20 +65,23 @@ class GrantsControl:
             found = await tx.get_grant(grant_id)
             if found is None:
                 raise NotFound("grant", grant_id)
-            held = tx.state.grants.get(grant_id)
-            if held is None:
-                return found[0]
-            voided = replace(found[0], voided_at=now)
-            await tx.update_grant(voided)
-            await tx.append(void(tx.state, held, now, self.new_id(), reason))
-            return voided
+            # A grant that brings others forth ends for good: the one that waits for its turn goes as well.
+            ending = [
+                held
+                for held in tx.state.grants.values()
+                if held.grant.id == grant_id or (held.grant.parent == grant_id and not held.active)
+            ]
+            for held in ending:
+                await write(tx, [void(tx.state, held, now, self.new_id(), reason)])
+            voided = await tx.get_grant(grant_id)
+            return found[0] if voided is None else voided[0]
 
     async def _check(self, draft: GrantDraft, grant: Grant, now: int) -> None:
         index, _until = await self.catalogs.in_force(now)
         hint = f"catalog version {index.version} is in force"
         if draft.credit not in index.orders:
             raise NotFound("credit", draft.credit, hint=hint)
-        violations: list[Violation] = []
+        violations = _recurrence_faults(grant)
         for place, feature in enumerate(draft.features):
             known = index.features.get(feature)
             if known is None:
@@ -95,8 +99,17 @@ class GrantsControl:
             raise InvalidArgument(violations=violations)
 
 
+def _recurrence_faults(grant: Grant) -> list[Violation]:
+    recurrence = grant.recurrence
+    if recurrence is None or recurrence.rollover is None or recurrence.every.unit in ROLLOVER_UNITS:
+        return []
+    problem = "is shorter than a day, with credits that are carried over; expected days or more"
+    return [Violation("grant.recurrence.every", problem)]
+
+
 def _mark(draft: GrantDraft) -> str:
     price = draft.price
+    recurrence = draft.recurrence
     return fingerprint(
         "grant",
         draft.id,
@@ -108,7 +121,18 @@ def _mark(draft: GrantDraft) -> str:
         draft.expires_at,
         None if price is None else [price.currency, str(price.nanos)],
         list(draft.features),
+        *([] if recurrence is None else [_recurrence_mark(recurrence)]),
     )
+
+
+def _recurrence_mark(recurrence: Recurrence) -> list[object]:
+    rollover = recurrence.rollover
+    return [
+        recurrence.every.unit.value,
+        recurrence.every.count,
+        recurrence.anchor,
+        None if rollover is None else [rollover.max_micros, rollover.max_percent, rollover.max_periods],
+    ]
 
 
 async def _existing(tx: AccountTransaction, draft: GrantDraft, key: str, mark: str) -> Grant | None:
@@ -131,13 +155,18 @@ async def _existing(tx: AccountTransaction, draft: GrantDraft, key: str, mark: s
 
 def _grant(draft: GrantDraft, grant_id: str, now: int) -> Grant:
     category = draft.category or Category.ADJUSTMENT
+    effective_at = now if draft.effective_at is None else draft.effective_at
+    recurrence = draft.recurrence
+    if recurrence is not None and recurrence.anchor < 0:
+        recurrence = replace(recurrence, anchor=effective_at)
     return Grant(
         id=grant_id,
         credit=draft.credit,
         amount=draft.amount,
         category=category,
         priority=draft.priority or default_priority(category),
-        effective_at=now if draft.effective_at is None else draft.effective_at,
+        effective_at=effective_at,
+        recurrence=recurrence,
         created_at=now,
         expires_at=draft.expires_at,
         price=draft.price,

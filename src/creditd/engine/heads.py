@@ -13,7 +13,7 @@ from typing import Any
 import msgpack
 
 from creditd.domain.catalog import FeatureType, Money
-from creditd.domain.decide import Charge, Draw, Drawn, Mode, OverageRoom
+from creditd.domain.decide import Charge, Draw, Drawn, Mode, OverageRoom, TierCount, owed_overage
 from creditd.domain.entries import Answer, CounterChange, Effects, Entry, GrantChange, Kind
 from creditd.domain.state import Balances
 from creditd.engine.requests import LimitStatus, Ruling
@@ -58,8 +58,9 @@ class Head:
                 self.catalog_version,
                 None if cost is None else [cost.currency, str(cost.nanos)],
                 [draw.feature, draw.mode.value, draw.credit, draw.amount],
-                None if room is None else [room.key, room.start, room.end, room.cap],
+                None if room is None else [room.key, room.start, room.end, room.cap, room.carry_debt],
                 [[c.key, c.start, c.end, c.cap, c.delta, c.soft, c.micros] for c in draw.charges],
+                [[t.key, t.start, t.end, t.delta, t.low, t.high] for t in draw.tiers],
             ]
         )
         return packed
@@ -76,6 +77,8 @@ class Head:
             amount=amount,
             overage=None if fields[13] is None else OverageRoom(*fields[13]),
             charges=tuple(Charge(*charge) for charge in fields[14]),
+            # A head that an earlier release left in an outbox has no tiers.
+            tiers=tuple(TierCount(*tier) for tier in (fields[15] if len(fields) > 15 else ())),
         )
         cost = fields[11]
         return cls(
@@ -98,15 +101,18 @@ class Head:
 def entry_of(head: Head, at: int, sequence: int, drawn: Drawn) -> Entry:
     """The ledger entry of a burn that went ahead."""
     draw = head.draw
+    spans = spans_of(draw, drawn)
     counters = [
-        CounterChange(charge.key, charge.start, charge.end, applied)
-        for charge, applied in zip(draw.charges, drawn.applied, strict=True)
+        CounterChange(charge.key, start, end, applied)
+        for charge, (start, end), applied in zip(draw.charges, spans, drawn.applied, strict=True)
     ]
+    counters += [CounterChange(tier.key, tier.start, tier.end, tier.delta) for tier in draw.tiers]
     if draw.overage is not None and drawn.from_overage:
         room = draw.overage
         counters.append(CounterChange(room.key, room.start, room.end, drawn.from_overage))
     balances = drawn.balances or Balances()
-    limit = limit_of(draw, drawn.used)
+    owed = drawn.debt + owed_overage(draw, drawn.from_overage)
+    limit = limit_of(draw, drawn.used, spans)
     return Entry(
         id=head.id,
         account=head.account,
@@ -114,7 +120,7 @@ def entry_of(head: Head, at: int, sequence: int, drawn: Drawn) -> Entry:
         kind=Kind.CONSUME,
         at=at,
         credit=draw.credit,
-        amount=-(drawn.from_grants + drawn.debt),
+        amount=-(drawn.from_grants + owed),
         balance_after=balances.available,
         feature=draw.feature,
         subject=head.subject,
@@ -131,7 +137,7 @@ def entry_of(head: Head, at: int, sequence: int, drawn: Drawn) -> Entry:
         effects=Effects(
             grants=tuple(GrantChange(grant_id, -amount) for grant_id, amount in drawn.allocations),
             counters=tuple(counters),
-            debt=drawn.debt,
+            debt=owed,
         ),
         answer=Answer(
             reason=reason_of(head.type, draw, drawn),
@@ -188,13 +194,18 @@ def ruling_of(entry: Entry, *, replayed: bool) -> Ruling:
     )
 
 
-def limit_of(draw: Draw, used: Iterable[int]) -> LimitStatus | None:
+def spans_of(draw: Draw, drawn: Drawn) -> tuple[tuple[int, int], ...]:
+    """The windows that a draw's charges count in."""
+    return drawn.spans or tuple((charge.start, charge.end) for charge in draw.charges)
+
+
+def limit_of(draw: Draw, used: Iterable[int], spans: Iterable[tuple[int, int]]) -> LimitStatus | None:
     """The tightest limit of a draw, its counters being at `used`: the least remaining; unlimited only when all are."""
     best: LimitStatus | None = None
-    for charge, count in zip(draw.charges, used, strict=True):
+    for charge, count, (_start, end) in zip(draw.charges, used, spans, strict=True):
         if charge.micros:
             continue
-        status = LimitStatus(charge.cap, count, charge.end)
+        status = LimitStatus(charge.cap, count, end)
         if best is None or (charge.cap >= 0 and (best.limit < 0 or status.remaining < best.remaining)):
             best = status
     return best
@@ -216,7 +227,7 @@ def reason_of(feature_type: FeatureType, draw: Draw, drawn: Drawn) -> str:
         if charge.delta > 0
     ):
         return "PARTIALLY_COVERED"
-    limit = limit_of(draw, drawn.used)
+    limit = limit_of(draw, drawn.used, spans_of(draw, drawn))
     if limit is None:
         return "RECORDED"
     if limit.limit < 0:

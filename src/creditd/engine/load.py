@@ -17,6 +17,7 @@ from creditd.domain.accounts import Account
 from creditd.domain.fold import fold_all
 from creditd.domain.roll import due
 from creditd.domain.state import AccountState, Segment, open_segment
+from creditd.engine.books import write
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.ids import NewId
 from creditd.engine.policies import Policies
@@ -85,8 +86,11 @@ class Loader:
         """
         async with self._ledger.change(account_id) as tx:
             now = max(await self._policies.now(tx.account), tx.state.at)
-            await tx.append(*due(tx.state, now, self._new_id))
+            await write(tx, due(tx.state, now, self._new_id))
+            revision = tx.account.revision
             yield tx, now
+            if tx.account.revision != revision:
+                await tx.keep_version(now)
         self.loads[cause] += 1
         segment = await self.segment(tx, now)
         self._policies.remember(tx.account)

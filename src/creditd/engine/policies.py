@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from creditd.domain.accounts import Account
+from creditd.domain.accounts import Account, subscription_at
+from creditd.domain.catalog import Plan
 from creditd.domain.errors import NotFound
 from creditd.domain.policy import Policy, policy_ends
 from creditd.engine.catalogs import Catalogs
@@ -77,12 +78,19 @@ class Policies:
             if known.revision == self._catalogs.revision and policy.valid_from <= now < policy.valid_until:
                 return policy
         index, until = await self._catalogs.in_force(now)
-        plans = {}
-        for item in account.subscriptions:
-            plan = await self._catalogs.plan(item.plan, item.plan_version)
-            if plan is not None:
-                plans[(item.plan, item.plan_version)] = plan
+        plans = await plans_of(account, self._catalogs, now)
         policy = Policy(account, index, plans, now, min(until, policy_ends(account, now)))
         if known is not None and known.account is account:
             known.policy, known.revision = policy, self._catalogs.revision
         return policy
+
+
+async def plans_of(account: Account, catalogs: Catalogs, now: int) -> dict[tuple[str, int], Plan]:
+    """The plan versions that the account's subscriptions are to at `now`."""
+    plans = {}
+    for item in account.subscriptions:
+        present = subscription_at(item, now)
+        plan = await catalogs.plan(present.plan, present.plan_version)
+        if plan is not None:
+            plans[(present.plan, present.plan_version)] = plan
+    return plans

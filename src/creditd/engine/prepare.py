@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from creditd.domain.amounts import AMOUNT_MAX
 from creditd.domain.catalog import FeatureType, Money
-from creditd.domain.decide import Charge, Draw, Drawn, Mode
+from creditd.domain.decide import Charge, Draw, Drawn, Mode, TierCount, owed_overage
 from creditd.domain.errors import InvalidArgument, NotFound, Violation
-from creditd.domain.policy import FeaturePolicy, Policy
-from creditd.domain.rates import DEFAULT_METER
+from creditd.domain.periods import Span
+from creditd.domain.policy import BudgetPolicy, FeaturePolicy, Policy
+from creditd.domain.rates import DEFAULT_METER, Priced
 from creditd.domain.state import Balances
-from creditd.engine.heads import limit_of, reason_of
+from creditd.engine.heads import limit_of, reason_of, spans_of
 from creditd.engine.requests import Ruling, Step, Use
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request that may be decided; `denied` is the reason's name when the account is not entitled."""
+    """A request that may be decided; `denied` is the reason's name when the account is not entitled.
+
+    `counted` is what the price takes the period to have counted of meters with graduated prices, by key.
+    """
 
     use: Use
     policy: FeaturePolicy
@@ -26,10 +31,11 @@ class Prepared:
     cost: Money | None
     catalog_version: int
     denied: str
+    counted: Mapping[str, int]
 
 
-def prepare(use: Use, policy: Policy, now: int) -> Prepared:
-    """Resolve and price a request at `now` (ms).
+def prepare(use: Use, policy: Policy, now: int, counted: Mapping[str, int]) -> Prepared:
+    """Resolve and price a request at `now` (ms), `counted` being the counters of graduated prices as they are known.
 
     Raises:
         NotFound: the catalog in force has no such feature.
@@ -41,24 +47,52 @@ def prepare(use: Use, policy: Policy, now: int) -> Prepared:
     if feature is None:
         raise NotFound("feature", use.feature, hint=f"catalog version {policy.index.version} is in force")
     usage = _usage(use, feature)
-    amount, cost = 0, None
+    priced = Priced(0, None, None)
     if feature.feature.type is FeatureType.CREDIT:
-        amount, cost = _price(use, feature, usage)
+        priced = _price(use, feature, usage, counted)
     elif use.cost_micros is not None:
         raise _refuse("cost_micros", "is only for CREDIT features with an external rate")
     # Usage that has happened is recorded whether or not the account was entitled to it.
     denied = "" if use.mode is Mode.RECORD else feature.denied
+    matching = [
+        (budget, value)
+        for budget in feature.budgets
+        if (value := budget.value_of(use.subject, use.metadata)) is not None
+    ]
+    period = feature.period(now) if priced.tiers else Span(0, 0)
+    cap, cap_by = _per_draw(matching)
     draw = Draw(
         feature=use.feature,
         mode=use.mode,
         credit=feature.feature.credit,
         order=feature.order,
-        amount=amount,
+        amount=priced.amount,
         floor=feature.overage.floor if feature.overage else 0,
-        overage=feature.overage.room(now) if feature.overage and amount else None,
-        charges=_charges(feature, usage, now),
+        overage=feature.overage.room(now) if feature.overage and priced.amount else None,
+        charges=(*_charges(feature, usage, now), *_budget_charges(matching, now)),
+        cap=cap,
+        cap_by=cap_by,
+        tiers=tuple(
+            TierCount(tier.key, period.start, period.end, tier.quantity, tier.low, tier.high)
+            for tier in priced.tiers
+        ),
     )
-    return Prepared(use, feature, draw, usage, cost, policy.index.version, denied)
+    return Prepared(use, feature, draw, usage, priced.cost, policy.index.version, denied, counted)
+
+
+def _budget_charges(matching: list[tuple[BudgetPolicy, str]], now: int) -> list[Charge]:
+    charges = [budget.charge(value, now) for budget, value in matching]
+    return [charge for charge in charges if charge is not None]
+
+
+def _per_draw(matching: list[tuple[BudgetPolicy, str]]) -> tuple[int, str]:
+    """The tightest bound on a single draw, -1 without one, and the counter that names its budget."""
+    bounds = [
+        (budget.rule.max_per_draw_micros, budget.counter(value))
+        for budget, value in matching
+        if budget.rule.max_per_draw_micros and not budget.rule.soft
+    ]
+    return min(bounds, default=(-1, ""))
 
 
 def _usage(use: Use, policy: FeaturePolicy) -> dict[str, int]:
@@ -78,18 +112,17 @@ def _usage(use: Use, policy: FeaturePolicy) -> dict[str, int]:
 
 
 def _is_gauge(policy: FeaturePolicy) -> bool:
-    return policy.feature.type is FeatureType.LIMIT and all(rule.per is None for rule in policy.limits)
+    return policy.feature.type is FeatureType.LIMIT and all(rule.is_gauge for rule in policy.limits)
 
 
-def _price(use: Use, policy: FeaturePolicy, usage: dict[str, int]) -> tuple[int, Money | None]:
+def _price(use: Use, policy: FeaturePolicy, usage: dict[str, int], counted: Mapping[str, int]) -> Priced:
     if policy.feature.external_rate:
         if use.cost_micros is None:
             raise _refuse("cost_micros", "is required: the feature's rate is external")
-        return use.cost_micros, None
+        return Priced(use.cost_micros, None, None)
     if use.cost_micros is not None:
         raise _refuse("cost_micros", "is only for features with an external rate; this one has rates")
-    priced = policy.rates.price(usage, use.attributes)
-    return priced.amount, priced.cost
+    return policy.rates.price(usage, use.attributes, counted)
 
 
 def _charges(policy: FeaturePolicy, usage: dict[str, int], now: int) -> tuple[Charge, ...]:
@@ -135,9 +168,9 @@ def ruling_of_drawn(prepared: Prepared, drawn: Drawn, *, for_check: bool) -> Rul
         charged=draw.amount if for_check else 0,
         overage=drawn.from_overage if allowed else 0,
         shortfall=drawn.shortfall,
-        balances=_balances_now(drawn),
+        balances=_balances_now(draw, drawn),
         overage_used=drawn.overage_used - drawn.from_overage,
-        limit=limit_of(draw, _used_before(drawn)),
+        limit=limit_of(draw, _used_before(drawn), spans_of(draw, drawn)),
         value=policy.value if policy.feature.type is FeatureType.CONFIG else None,
         affordable=affordable(prepared, drawn) if for_check else 0,
         catalog_version=prepared.catalog_version,
@@ -145,13 +178,13 @@ def ruling_of_drawn(prepared: Prepared, drawn: Drawn, *, for_check: bool) -> Rul
     )
 
 
-def _balances_now(drawn: Drawn) -> Balances | None:
+def _balances_now(draw: Draw, drawn: Drawn) -> Balances | None:
     """The balances before this request: a Check burns nothing."""
     after = drawn.balances
     if after is None:
         return None
-    available = after.available + drawn.from_grants + drawn.debt
-    return replace(after, available=available, debt=after.debt - drawn.debt)
+    owed = drawn.debt + owed_overage(draw, drawn.from_overage)
+    return replace(after, available=after.available + drawn.from_grants + owed, debt=after.debt - owed)
 
 
 def _used_before(drawn: Drawn) -> list[int]:
@@ -161,10 +194,20 @@ def _used_before(drawn: Drawn) -> list[int]:
 
 def _why(prepared: Prepared, drawn: Drawn) -> str:
     draw = prepared.draw
+    if drawn.denied_by == draw.cap_by and 0 <= draw.cap < draw.amount:
+        budget = _budget_of(prepared, drawn.denied_by)
+        return f"{budget} allows {_credits(draw.cap)} {draw.credit} a request; this one needs {_credits(draw.amount)}"
     if drawn.denied_by:
         charge = next(item for item in draw.charges if item.key == drawn.denied_by)
         used = drawn.used[draw.charges.index(charge)]
+        if charge.micros:
+            budget, need = _budget_of(prepared, charge.key), _credits(draw.amount)
+            return (
+                f"{budget}: {_credits(used)} of {_credits(charge.cap)} {draw.credit} burned, {need} asked for"
+            )
         return f"limit of {draw.feature!r}: {used} of {charge.cap} used, {charge.delta} asked for"
+    if drawn.denial == "BUDGET_EXCEEDED":
+        return "a budget has nothing left"
     need, have = _credits(draw.amount), _credits(drawn.spendable)
     if drawn.denial == "FLOOR_REACHED":
         return f"needs {need} {draw.credit}; {have} may be spent above the floor of {_credits(draw.floor)}"
@@ -172,6 +215,16 @@ def _why(prepared: Prepared, drawn: Drawn) -> str:
         room = _credits(drawn.overage_room)
         return f"needs {need} {draw.credit}; {have} are left and {room} of overage"
     return f"needs {need} {draw.credit}, {have} are left; grant or buy {_credits(drawn.shortfall)} more"
+
+
+def _budget_of(prepared: Prepared, counter: str) -> str:
+    """The budget behind a counter, in words."""
+    for budget in prepared.policy.budgets:
+        value = budget.value_of(prepared.use.subject, prepared.use.metadata)
+        if value is not None and budget.counter(value) == counter.partition("@")[0]:
+            scope = budget.rule.scope.removeprefix("metadata:")
+            return f"budget {budget.id!r}" + (f" of {scope} {value!r}" if value else "")
+    return "a budget"
 
 
 def _credits(micros: int) -> str:
@@ -191,9 +244,16 @@ def affordable(prepared: Prepared, drawn: Drawn) -> int:
     if policy.feature.type is FeatureType.CREDIT:
         if policy.feature.external_rate:
             return 0
+        capacity = AMOUNT_MAX
         if drawn.overage_room >= 0:
             capacity = drawn.spendable + drawn.overage_room
-            units = min(units, policy.rates.affordable(prepared.use.attributes, capacity))
+        if capacity < AMOUNT_MAX or policy.budgets:
+            if draw.cap >= 0:
+                capacity = min(capacity, draw.cap)
+            for charge, used in zip(draw.charges, _used_before(drawn), strict=True):
+                if charge.micros and charge.cap >= 0 and not charge.soft:
+                    capacity = min(capacity, max(0, charge.cap - used))
+            units = min(units, policy.rates.affordable(prepared.use.attributes, capacity, prepared.counted))
     return units
 
 
@@ -208,8 +268,20 @@ def explain(prepared: Prepared, drawn: Drawn) -> tuple[Step, ...]:
         match = "external" if rate is None else ", ".join(f"{k}={v}" for k, v in rate.match.items()) or "any"
         steps.append(Step("rate", draw.feature, f"catalog {prepared.catalog_version}: {match}", draw.amount))
     for charge, used in zip(draw.charges, _used_before(drawn), strict=True):
+        if charge.micros:
+            budget = _budget_of(prepared, charge.key)
+            steps.append(
+                Step(
+                    "budget",
+                    charge.key,
+                    f"{budget}: {_credits(used)} of {_credits(charge.cap)} burned before",
+                    used,
+                )
+            )
+            continue
         cap = "unlimited" if charge.cap < 0 else str(charge.cap)
-        steps.append(Step("limit", charge.key, f"{used} of {cap} used before"))
+        soft = ", soft" if charge.soft else ""
+        steps.append(Step("limit", charge.key, f"{used} of {cap} used before{soft}"))
     steps += [Step("grant", grant_id, "pays", amount) for grant_id, amount in drawn.allocations]
     if drawn.from_overage:
         steps.append(Step("overage", draw.credit, "beyond the grants", drawn.from_overage))

@@ -20,6 +20,7 @@ class Code(StrEnum):
     CATALOG = "catalog"
     LATE = "late"
     RANGE = "range"
+    PRICE = "price"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,14 @@ class Reused:
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """Not decided: load the account, the policy or the catalog, or go by the instant `at`, and ask again."""
+    """Not decided: load the account, the policy or the catalog, or go by the instant `at`, and ask again.
+
+    PRICE: price the draw anew, the counters of its tiers being at `tiers_used`.
+    """
 
     code: Code
     at: int
+    tiers_used: tuple[int, ...] = ()
 
 
 Answer = Decided | Denied | Replayed | Again | Reused | Undecided
@@ -115,6 +120,8 @@ def decode_answer(reply: list[Any]) -> Answer:
         return Again(reply[1])
     if code == b"reused":
         return Reused(reply[1])
+    if code == b"price":
+        return Undecided(Code.PRICE, reply[1], tuple(unpack(reply[2])))
     return Undecided(Code(code.decode()), reply[1] if len(reply) > 1 else 0)
 
 

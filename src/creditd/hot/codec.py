@@ -10,7 +10,7 @@ import msgpack
 
 from creditd.domain.accounts import Epoch
 from creditd.domain.catalog import BurnOrder
-from creditd.domain.decide import Denial, Draw, Drawn, Operation
+from creditd.domain.decide import Charge, Denial, Draw, Drawn, Operation
 from creditd.domain.state import Balances, Counter, Segment, SegmentCredit, SegmentGrant
 
 FORMAT: Final = 1
@@ -122,11 +122,27 @@ def _draw(draw: Draw) -> list[Any]:
         draw.order.value,
         draw.amount,
         draw.floor,
-        False if overage is None else [overage.key, overage.start, overage.end, overage.cap],
-        [
-            [item.key, item.start, item.end, item.cap, item.delta, int(item.soft), int(item.micros)]
-            for item in draw.charges
-        ],
+        False
+        if overage is None
+        else [overage.key, overage.start, overage.end, overage.cap, int(overage.carry_debt)],
+        [_charge(item) for item in draw.charges],
+        draw.cap,
+        draw.cap_by,
+        [[tier.key, tier.start, tier.end, tier.delta, tier.low, tier.high] for tier in draw.tiers] or False,
+    ]
+
+
+def _charge(charge: Charge) -> list[Any]:
+    return [
+        charge.key,
+        charge.start,
+        charge.end,
+        charge.cap,
+        charge.delta,
+        int(charge.soft),
+        int(charge.micros),
+        int(charge.opens),
+        [part for pair in charge.also for part in pair] or False,
     ]
 
 
@@ -147,4 +163,5 @@ def decode_drawn(value: list[Any]) -> Drawn:
         spendable=value[10],
         overage_room=value[11],
         balances=Balances(*value[12]) if value[12] else None,
+        spans=tuple(zip(value[13][::2], value[13][1::2], strict=True)) if value[13] else (),
     )

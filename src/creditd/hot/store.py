@@ -160,6 +160,13 @@ class HotStore:
         state = decode_state(dict(_pairs(await connection.call("HGETALL", state_key(account)))))
         return state if state is not None and state.run_id == connection.run_id else None
 
+    async def marks(self, accounts: Sequence[str]) -> list[bytes | None]:
+        """For each account the fence and sequence of its hot state, opaque: it differs after every change."""
+        connection = await self._connected()
+        return list(
+            await asyncio.gather(*(connection.call("HGET", state_key(account), "m") for account in accounts))
+        )
+
     async def clear(self, bucket: int, unit_ids: Sequence[str]) -> None:
         """Take units that are durable out of an outbox."""
         await self._command("HDEL", outbox_key(bucket), *unit_ids)

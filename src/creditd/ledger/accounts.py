@@ -2,36 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
 import orjson
 
-from creditd.domain.accounts import Account, Subscription, SubscriptionStatus
+from creditd.domain.accounts import Account, PendingPlan, Subscription, SubscriptionStatus
+from creditd.domain.entries import Entry
 from creditd.domain.errors import NotFound
+from creditd.domain.fold import fold_all
 from creditd.domain.grants import Grant
-from creditd.ledger.codec import decode_grant
+from creditd.domain.state import AccountState
+from creditd.ledger import folding, redemptions
+from creditd.ledger.codec import decode_grant, encode_grant
 from creditd.ledger.connection import Connection, Connections
+from creditd.ledger.documents import decode_account, decode_budgets, decode_overrides, encode_account
 from creditd.ledger.queries import load
+from creditd.ledger.redemptions import Redemption
 
 _SQL: Final = load("accounts")
 
 
-async def create(connections: Connections, account: Account, *, nonce: int) -> Account:
+@dataclass(frozen=True, slots=True)
+class Gift:
+    """A promotion that a new account gets while it has redemptions left; `entries` follow a state of the account."""
+
+    promotion: str
+    maximum: int
+    entries: Callable[[AccountState], Sequence[Entry]]
+
+
+async def create(
+    connections: Connections, account: Account, *, nonce: int, gifts: Sequence[Gift] = ()
+) -> Account:
     """See `Ledger.create_account`."""
     async with connections.transaction() as connection:
         if await _insert(connection, account):
             await connection.execute(_SQL["insert_head"], account.id, nonce)
+            await keep_version(connection, account, account.created_at)
             for subscription in account.subscriptions:
                 await connection.execute(
                     _SQL["put_subscription"], *subscription_values(account.id, subscription)
                 )
+            await _give(connection, account, gifts)
             return account
         row = await connection.fetchrow(_SQL["get_account"], account.id)
     if row is None:
         raise NotFound("account", account.id)
     return to_account(row)
+
+
+async def _give(connection: Connection, account: Account, gifts: Sequence[Gift]) -> None:
+    """What a new account is given; a promotion that is used up is passed over."""
+    state = AccountState(account.id)
+    for gift in gifts:
+        redeemed = await redemptions.redeem(connection, gift.promotion, account.id, gift.maximum)
+        if redeemed is not Redemption.DONE:
+            continue
+        entries = gift.entries(state)
+        for entry in entries:
+            if entry.effects.put is not None:
+                grant = entry.effects.put
+                await connection.execute(
+                    _SQL["insert_grant"], account.id, grant.id, grant.created_at, "", encode_grant(grant)
+                )
+        await folding.insert(connection, *entries)
+        state = fold_all(state, entries)
 
 
 async def _insert(connection: Connection, account: Account) -> bool:
@@ -47,6 +85,19 @@ async def get(connections: Connections, account_id: str) -> Account | None:
     async with connections.session() as connection:
         row = await connection.fetchrow(_SQL["get_account"], account_id)
     return None if row is None else to_account(row)
+
+
+async def version_at(connections: Connections, account_id: str, at: int) -> Account | None:
+    """See `Ledger.account_at`."""
+    async with connections.session() as connection:
+        text = await connection.fetchval(_SQL["version_at"], account_id, at)
+    return None if text is None else decode_account(text)
+
+
+async def keep_version(connection: Connection, account: Account, at: int) -> None:
+    """Keep what decides for an account from `at` on."""
+    document = encode_account(account)
+    await connection.execute(_SQL["keep_version"], account.id, account.revision, at, document)
 
 
 async def listed(
@@ -96,6 +147,10 @@ def subscription_values(account_id: str, subscription: Subscription) -> tuple[An
         subscription.plan,
         subscription.status,
         subscription.external_id,
+        orjson.dumps(subscription.add_ons).decode(),
+        subscription.trial_ends_at,
+        subscription.pauses_after_trial,
+        None if subscription.pending is None else orjson.dumps(subscription.pending).decode(),
     )
 
 
@@ -114,6 +169,8 @@ def to_account(row: asyncpg.Record) -> Account:
         policy_version=row["policy_version"],
         revision=row["revision"],
         subscriptions=tuple(_subscription(document) for document in subscriptions),
+        overrides=decode_overrides(row["overrides"] or "[]"),
+        budgets=decode_budgets(row["budgets"] or "[]"),
     )
 
 
@@ -128,4 +185,8 @@ def _subscription(document: dict[str, Any]) -> Subscription:
         seats=document["seats"],
         external_id=document["external_id"],
         cancel_at=document["cancel_at"],
+        add_ons=tuple((key, quantity) for key, quantity in document["add_ons"]),
+        trial_ends_at=document["trial_ends_at"],
+        pauses_after_trial=document["pauses_after_trial"],
+        pending=None if document["pending"] is None else PendingPlan(**document["pending"]),
     )

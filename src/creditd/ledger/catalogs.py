@@ -112,6 +112,35 @@ async def latest_plans(connections: Connections) -> dict[str, Plan]:
     return {row["key"]: decode_plan(row["document"]) for row in rows}
 
 
+async def plans_in_use(connections: Connections) -> list[tuple[str, int]]:
+    """See `Ledger.plans_in_use`."""
+    async with connections.session() as connection:
+        rows = await connection.fetch(_SQL["plans_in_use"])
+    return [(row["plan"], row["plan_version"]) for row in rows]
+
+
+async def count_subscribers(connections: Connections, plans: Sequence[tuple[str, int]]) -> int:
+    """See `Ledger.count_subscribers`."""
+    keys, versions = [key for key, _version in plans], [version for _key, version in plans]
+    async with connections.session() as connection:
+        count: int = await connection.fetchval(_SQL["subscribers"], keys, versions)
+    return count
+
+
+async def add_on_users(connections: Connections, add_on: str) -> int:
+    """See `Ledger.add_on_users`."""
+    async with connections.session() as connection:
+        count: int = await connection.fetchval(_SQL["add_on_users"], add_on)
+    return count
+
+
+async def count_accounts(connections: Connections) -> int:
+    """See `Ledger.count_accounts`."""
+    async with connections.session() as connection:
+        count: int = await connection.fetchval(_SQL["all_accounts"])
+    return count
+
+
 def _version(row: asyncpg.Record) -> CatalogVersion:
     return CatalogVersion(
         catalog=decode_catalog(row["document"]),

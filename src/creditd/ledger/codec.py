@@ -6,11 +6,12 @@ short because each entry carries them, and what has its default is left out:
     detail   u usage, a attributes, m metadata, l allocations [[grant, micros]], c cost [currency, nanos],
              w answer (the fields of `Answer` in order; new ones go to the end),
              e effects: g grants [[grant, micros]], c counters [[key, start, end, delta]], d debt,
-                        p put (a grant), a activated, x ended
+                        p put (a grant), a activated, x ended, f filled at
     grant    i id, c credit, a amount, k category, p priority, f effective, t created, x expires, v voided,
              r recurrence [unit, count, anchor, max_micros, max_percent, max_periods]; the last three only
-             with a rollover, n price [currency, nanos], m metadata, s source, l features (limited to)
-    state    v format, q sequence, t at, g grants [[grant, remaining, active]], d debts,
+             with a rollover, w how long each period's credits last [unit, count], n price [currency, nanos],
+             m metadata, s source, l features (limited to), o parent, y ends at, u subscription, q slot
+    state    v format, q sequence, t at, g grants [[grant, remaining, active, filled at]], d debts,
              c counters [[key, start, end, used]]
 """
 
@@ -27,7 +28,7 @@ from creditd.domain.entries import Answer, CounterChange, Effects, Entry, GrantC
 from creditd.domain.grants import Category, Grant, Recurrence
 from creditd.domain.state import AccountState, Counter, GrantState
 
-STATE_FORMAT: Final = 1
+STATE_FORMAT: Final = 2
 """Raised when the JSON of a state changes its meaning; another format is not read but folded anew."""
 
 _EMPTY: Final = "{}"
@@ -102,6 +103,8 @@ def _encode_effects(effects: Effects) -> dict[str, Any]:
         document["a"] = effects.activated
     if effects.ended:
         document["x"] = effects.ended
+    if effects.filled_at:
+        document["f"] = effects.filled_at
     return document
 
 
@@ -114,6 +117,7 @@ def _decode_effects(document: dict[str, Any]) -> Effects:
         put=None if put is None else _grant(put),
         activated=document.get("a", ""),
         ended=document.get("x", ""),
+        filled_at=document.get("f", 0),
     )
 
 
@@ -129,7 +133,23 @@ def decode_grant(text: str) -> Grant:
 
 def grant_document(grant: Grant) -> dict[str, Any]:
     """A grant as a JSON object, what has its default left out."""
-    document: dict[str, Any] = {
+    price, recurrence = grant.price, grant.recurrence
+    lasts = None if recurrence is None else recurrence.lasts
+    optional: dict[str, Any] = {
+        "x": grant.expires_at,
+        "v": grant.voided_at,
+        "r": None if recurrence is None else _encode_recurrence(recurrence),
+        "w": None if lasts is None else (lasts.unit, lasts.count),
+        "n": None if price is None else (price.currency, price.nanos),
+        "m": grant.metadata or None,
+        "s": grant.source or None,
+        "l": grant.features or None,
+        "o": grant.parent or None,
+        "y": grant.ends_at,
+        "u": grant.subscription or None,
+        "q": grant.slot or None,
+    }
+    return {
         "i": grant.id,
         "c": grant.credit,
         "a": grant.amount,
@@ -137,22 +157,8 @@ def grant_document(grant: Grant) -> dict[str, Any]:
         "p": grant.priority,
         "f": grant.effective_at,
         "t": grant.created_at,
+        **{key: value for key, value in optional.items() if value is not None},
     }
-    if grant.expires_at is not None:
-        document["x"] = grant.expires_at
-    if grant.voided_at is not None:
-        document["v"] = grant.voided_at
-    if grant.recurrence is not None:
-        document["r"] = _encode_recurrence(grant.recurrence)
-    if grant.price is not None:
-        document["n"] = (grant.price.currency, grant.price.nanos)
-    if grant.metadata:
-        document["m"] = grant.metadata
-    if grant.source:
-        document["s"] = grant.source
-    if grant.features:
-        document["l"] = grant.features
-    return document
 
 
 def _grant(document: dict[str, Any]) -> Grant:
@@ -167,12 +173,16 @@ def _grant(document: dict[str, Any]) -> Grant:
         effective_at=document["f"],
         created_at=document["t"],
         expires_at=document.get("x"),
-        recurrence=None if recurrence is None else _recurrence(*recurrence),
+        recurrence=None if recurrence is None else _recurrence(document.get("w"), *recurrence),
         voided_at=document.get("v"),
         price=None if price is None else Money(*price),
         metadata=document.get("m") or {},
         source=document.get("s", ""),
         features=tuple(document.get("l", ())),
+        parent=document.get("o", ""),
+        ends_at=document.get("y"),
+        subscription=document.get("u", ""),
+        slot=document.get("q", ""),
     )
 
 
@@ -184,8 +194,15 @@ def _encode_recurrence(recurrence: Recurrence) -> tuple[str | int, ...]:
     return (*base, rollover.max_micros, rollover.max_percent, rollover.max_periods)
 
 
-def _recurrence(unit: str, count: int, anchor: int, *rollover: int) -> Recurrence:
-    return Recurrence(Period(Unit(unit), count), anchor, Rollover(*rollover) if rollover else None)
+def _recurrence(
+    lasts: tuple[str, int] | None, unit: str, count: int, anchor: int, *rollover: int
+) -> Recurrence:
+    return Recurrence(
+        Period(Unit(unit), count),
+        anchor,
+        Rollover(*rollover) if rollover else None,
+        None if lasts is None else Period(Unit(lasts[0]), lasts[1]),
+    )
 
 
 def encode_state(state: AccountState) -> str:
@@ -196,7 +213,8 @@ def encode_state(state: AccountState) -> str:
             "q": state.sequence,
             "t": state.at,
             "g": [
-                (grant_document(held.grant), held.remaining, held.active) for held in state.grants.values()
+                (grant_document(held.grant), held.remaining, held.active, held.filled_at)
+                for held in state.grants.values()
             ],
             "d": dict(state.debts),
             "c": [(key, counter.start, counter.end, counter.used) for key, counter in state.counters.items()],
@@ -209,7 +227,7 @@ def decode_state(account: str, text: str) -> AccountState | None:
     document = orjson.loads(text)
     if document["v"] != STATE_FORMAT:
         return None
-    grants = [GrantState(_grant(grant), remaining, active) for grant, remaining, active in document["g"]]
+    grants = [GrantState(_grant(grant), *rest) for grant, *rest in document["g"]]
     return AccountState(
         account=account,
         sequence=document["q"],

@@ -13,6 +13,7 @@ from creditd.domain.entries import Entry, Kind
 from creditd.domain.grants import Grant
 from creditd.domain.state import AccountState
 from creditd.ledger import accounts, catalogs, clocks, entries, transaction
+from creditd.ledger.accounts import Gift
 from creditd.ledger.append import Outcome, Unit, append
 from creditd.ledger.catalogs import CatalogVersion
 from creditd.ledger.connection import Connections, Line
@@ -123,6 +124,14 @@ class Ledger:
         """
         return await entries.read(self._connections, account, from_start=from_start)
 
+    async def read_until(self, account: str, at: int) -> AccountState:
+        """The folded entries up to and including the instant `at` (ms), in pages from the first one."""
+        return await entries.read_until(self._connections, account, at)
+
+    async def account_at(self, account: str, at: int) -> Account | None:
+        """The account with all that decided for it at the instant `at` (ms); None before it was created."""
+        return await accounts.version_at(self._connections, account, at)
+
     async def checkpoint(self, account: str) -> int:
         """Keep the folded entries up to the first hole for later loads; returns their sequence."""
         return await entries.checkpoint(self._connections, account)
@@ -160,15 +169,15 @@ class Ledger:
 
     # Accounts.
 
-    async def create_account(self, account: Account) -> Account:
-        """Create an account with its subscriptions, and its fence at epoch 1.
+    async def create_account(self, account: Account, gifts: Sequence[Gift] = ()) -> Account:
+        """Create an account with its subscriptions, its fence at epoch 1, and what it is given at the start.
 
         Returns `account` itself when it is new, else the one that has its id.
 
         Raises:
             NotFound: its test clock does not exist.
         """
-        return await accounts.create(self._connections, account, nonce=self._nonce())
+        return await accounts.create(self._connections, account, nonce=self._nonce(), gifts=gifts)
 
     async def get_account(self, account: str) -> Account | None:
         """An account with its subscriptions."""
@@ -235,6 +244,22 @@ class Ledger:
     async def latest_plans(self) -> dict[str, Plan]:
         """The highest version of every plan that ever was, by key."""
         return await catalogs.latest_plans(self._connections)
+
+    async def plans_in_use(self) -> list[tuple[str, int]]:
+        """The plan versions that somebody subscribes to, canceled subscriptions left out."""
+        return await catalogs.plans_in_use(self._connections)
+
+    async def count_subscribers(self, plans: Sequence[tuple[str, int]]) -> int:
+        """How many accounts subscribe to any of some plan versions."""
+        return await catalogs.count_subscribers(self._connections, plans)
+
+    async def add_on_users(self, add_on: str) -> int:
+        """How many accounts have an add-on."""
+        return await catalogs.add_on_users(self._connections, add_on)
+
+    async def count_accounts(self) -> int:
+        """How many accounts there are, archived ones left out."""
+        return await catalogs.count_accounts(self._connections)
 
     # Test clocks.
 

@@ -9,21 +9,28 @@ from typing import Final
 
 import asyncpg
 
-from creditd.domain.accounts import Account, Epoch, Subscription
+from creditd.domain.accounts import Account, Budget, Epoch, Override, Subscription
 from creditd.domain.entries import TOMBSTONE, Entry, Kind, tombstone_id
 from creditd.domain.errors import AlreadyExists, NotFound
 from creditd.domain.fold import fold, fold_all
 from creditd.domain.grants import Grant
 from creditd.domain.state import AccountState
-from creditd.ledger import folding
-from creditd.ledger.accounts import account_values, subscription_values, to_account
+from creditd.ledger import folding, redemptions
+from creditd.ledger.accounts import account_values, keep_version, subscription_values, to_account
 from creditd.ledger.codec import decode_grant, encode_grant
 from creditd.ledger.connection import Connection, Connections
+from creditd.ledger.documents import encode_budget, encode_override
 from creditd.ledger.queries import load
+from creditd.ledger.redemptions import Redemption
 from creditd.ledger.rows import to_entry
 
 _SQL: Final = load("accounts")
 _BY_KEYS: Final = load("entries")["by_keys"]
+
+
+def override_key(feature: str, credit: str) -> str:
+    """The key of an override: that of a feature, or of a credit."""
+    return f"feature/{feature}" if feature else f"credit/{credit}"
 
 
 class AccountTransaction:
@@ -97,7 +104,7 @@ class AccountTransaction:
         return None if row is None else to_entry(row)
 
     async def put_account(self, account: Account) -> None:
-        """Store everything of the account but its subscriptions.
+        """Store everything of the account but its subscriptions, overrides and budgets.
 
         Raises:
             NotFound: its test clock does not exist.
@@ -107,7 +114,10 @@ class AccountTransaction:
                 await connection.execute(_SQL["put_account"], *account_values(account))
         except asyncpg.ForeignKeyViolationError as error:
             raise NotFound("test clock", account.test_clock) from error
-        self.account = replace(account, subscriptions=self.account.subscriptions)
+        own = self.account
+        self.account = replace(
+            account, subscriptions=own.subscriptions, overrides=own.overrides, budgets=own.budgets
+        )
 
     async def put_subscription(self, subscription: Subscription) -> None:
         """Add a subscription or replace the one with its id."""
@@ -118,6 +128,51 @@ class AccountTransaction:
         others = [other for other in self.account.subscriptions if other.id != subscription.id]
         together = sorted([*others, subscription], key=lambda each: (each.started_at, each.id))
         self.account = replace(self.account, subscriptions=tuple(together))
+
+    async def keep_version(self, at: int) -> None:
+        """Keep the account as it is now as what decides from `at` (ms) on, for those who ask about the past."""
+        async with self._session() as connection:
+            await keep_version(connection, self.account, at)
+
+    async def put_override(self, override: Override) -> None:
+        """Add an override or replace the one of its feature or credit."""
+        key = override_key(override.feature, override.credit)
+        async with self._session() as connection:
+            await connection.execute(_SQL["put_override"], self.account.id, key, encode_override(override))
+        self._keep_overrides(key, override)
+
+    async def delete_override(self, feature: str, credit: str) -> None:
+        """Remove the override of a feature or credit, if there is one."""
+        key = override_key(feature, credit)
+        async with self._session() as connection:
+            await connection.execute(_SQL["delete_override"], self.account.id, key)
+        self._keep_overrides(key)
+
+    def _keep_overrides(self, key: str, *added: Override) -> None:
+        others = [each for each in self.account.overrides if override_key(each.feature, each.credit) != key]
+        self.account = replace(self.account, overrides=(*others, *added))
+
+    async def put_budget(self, budget: Budget) -> None:
+        """Add a budget or replace the one with its id."""
+        async with self._session() as connection:
+            await connection.execute(_SQL["put_budget"], self.account.id, budget.id, encode_budget(budget))
+        self._keep_budgets(budget.id, budget)
+
+    async def delete_budget(self, budget_id: str) -> None:
+        """Remove a budget, if it is there."""
+        async with self._session() as connection:
+            await connection.execute(_SQL["delete_budget"], self.account.id, budget_id)
+        self._keep_budgets(budget_id)
+
+    def _keep_budgets(self, budget_id: str, *added: Budget) -> None:
+        others = [each for each in self.account.budgets if each.id != budget_id]
+        together = sorted([*others, *added], key=lambda each: each.id)
+        self.account = replace(self.account, budgets=tuple(together))
+
+    async def redeem(self, promotion: str, maximum: int) -> Redemption:
+        """Redeem a promotion for the account; see `redemptions.redeem`."""
+        async with self._session() as connection:
+            return await redemptions.redeem(connection, promotion, self.account.id, maximum)
 
     async def insert_grant(self, grant: Grant, fingerprint: str) -> None:
         """Keep a new grant's definition. `fingerprint` identifies the request that its id stands for.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -58,6 +59,41 @@ def answered(
             await abort(context, refusal)
         finally:
             meters.ended(rpc, code, began)
+
+    return handler
+
+
+def streamed(
+    method: Callable[[Servicer, Request], AsyncGenerator[Response, None]],
+) -> Callable[[Servicer, Request, grpc.aio.ServicerContext[Any, Any]], AsyncIterator[Response]]:
+    """Makes a servicer's streaming method out of one that takes the request alone and raises refusals.
+
+    The stream lasts as long as its caller wants it, or until the method ends it. It is counted when it ends; its time
+    is that until its first response.
+    """
+    rpc = f"{PACKAGE}.{method.__qualname__.replace('Servicer.', '/')}"
+
+    @functools.wraps(method)
+    async def handler(
+        self: Servicer, request: Request, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[Response]:
+        meters = self.meters  # type: ignore[attr-defined]
+        began = meters.clock()
+        waited: float | None = None
+        code = _CANCELLED  # unless it comes to an end of its own
+        try:
+            async with aclosing(method(self, request)) as responses:
+                async for response in responses:
+                    waited = meters.clock() - began if waited is None else waited
+                    yield response
+            code = _OK
+        except Exception as error:  # noqa: BLE001 - the last resort: nothing may become UNKNOWN
+            refusal = as_refusal(error, method.__qualname__)
+            code = code_of(refusal).value[0]
+            await abort(context, refusal)
+        finally:
+            now = meters.clock()
+            meters.ended(rpc, code, began if waited is None else now - waited)
 
     return handler
 

@@ -40,7 +40,13 @@ class CatalogsServicer(pb_grpc.CatalogsServicer):
         return pb.ApplyCatalogResponse(
             version=applied.version,
             changes=[
-                pb.Change(kind=item.kind, key=item.key, action=item.action.value, summary=item.summary)
+                pb.Change(
+                    kind=item.kind,
+                    key=item.key,
+                    action=item.action.value,
+                    summary=item.summary,
+                    accounts_affected=item.accounts,
+                )
                 for item in applied.changes
             ],
         )

@@ -161,8 +161,11 @@ def balance_to_proto(credit: str, balances: Balances, overage_used: int) -> pb.B
 
 
 def _limit(limit: LimitStatus | None) -> pb.LimitStatus | None:
-    if limit is None:
-        return None
+    return None if limit is None else limit_to_proto(limit)
+
+
+def limit_to_proto(limit: LimitStatus) -> pb.LimitStatus:
+    """Where a limit stands, on the wire."""
     unlimited = limit.limit < 0
     return pb.LimitStatus(
         limit=0 if unlimited else limit.limit,

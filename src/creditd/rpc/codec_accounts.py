@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from creditd.domain.accounts import Account, Subscription, SubscriptionStatus
 from creditd.domain.amounts import AMOUNT_MAX
-from creditd.domain.catalog import Money
-from creditd.domain.errors import Unimplemented
-from creditd.domain.grants import Category, Grant
+from creditd.domain.catalog import Money, Rollover
+from creditd.domain.catalog_check import PERIOD_COUNT_MAX
+from creditd.domain.grants import Category, Grant, Recurrence
 from creditd.engine.control_types import GrantDraft, SubscriptionChange
 from creditd.rpc.checks import MAP_MAX, TEXT_BYTES_MAX, Checks
-from creditd.rpc.codec_values import money_to_proto, period_to_proto, read_money, timestamp_to_proto
+from creditd.rpc.codec_catalog_write import rollover_to_proto
+from creditd.rpc.codec_values import (
+    money_to_proto,
+    period_to_proto,
+    read_money,
+    read_period,
+    timestamp_to_proto,
+)
 from creditd.v1 import accounts_pb2 as pb
 from creditd.v1 import catalog_pb2, grants_pb2
 
+NO_ANCHOR = -1
 _PRIORITY_MAX = 1_000_000
 _SEATS_MAX = 1_000_000_000
 _STATUSES = pb.Subscription.Status
@@ -73,6 +81,10 @@ def subscription_to_proto(
         anchor=timestamp_to_proto(subscription.anchor),
         external_id=subscription.external_id,
     )
+    for key, quantity in subscription.add_ons:
+        message.add_ons.add(add_on=key, quantity=quantity)
+    if subscription.trial_ends_at is not None:
+        message.trial_ends_at.CopyFrom(timestamp_to_proto(subscription.trial_ends_at))
     if subscription.cancel_at is not None:
         message.cancel_at.CopyFrom(timestamp_to_proto(subscription.cancel_at))
     if period is not None:
@@ -96,11 +108,9 @@ def read_subscription(request: pb.PutSubscriptionRequest, checks: Checks) -> Sub
     started_at = checks.instant("subscription.started_at", subscription, "started_at")
     anchor = checks.instant("subscription.anchor", subscription, "anchor")
     cancel_at = checks.instant("subscription.cancel_at", subscription, "cancel_at")
+    trial_ends_at = checks.instant("subscription.trial_ends_at", subscription, "trial_ends_at")
+    add_ons = _add_ons(subscription, checks)
     checks.done()
-    if subscription.add_ons:
-        raise Unimplemented("add-ons are not served by this release")
-    if subscription.HasField("trial_ends_at"):
-        raise Unimplemented("trials are not served by this release")
     status = _STATUSES.Name(subscription.status).removeprefix("STATUS_")
     mode = _MODES.Name(request.mode).removeprefix("CHANGE_MODE_")
     return SubscriptionChange(
@@ -113,11 +123,29 @@ def read_subscription(request: pb.PutSubscriptionRequest, checks: Checks) -> Sub
         started_at=started_at,
         anchor=anchor,
         cancel_at=cancel_at,
+        trial_ends_at=trial_ends_at,
+        add_ons=add_ons,
         external_id=subscription.external_id,
         mode="" if mode == "UNSPECIFIED" else mode,
         preview=request.preview,
         idempotency_key=request.idempotency_key,
     )
+
+
+def _add_ons(subscription: pb.Subscription, checks: Checks) -> tuple[tuple[str, int], ...]:
+    """Keys and quantities, by key; each once."""
+    if len(subscription.add_ons) > MAP_MAX:
+        count = len(subscription.add_ons)
+        checks.add("subscription.add_ons", f"has {count} add-ons; at most {MAP_MAX} are allowed")
+    found: dict[str, int] = {}
+    for place, item in enumerate(subscription.add_ons[:MAP_MAX]):
+        at = f"subscription.add_ons[{place}]"
+        checks.identifier(f"{at}.add_on", item.add_on)
+        checks.number(f"{at}.quantity", item.quantity, low=1, high=_SEATS_MAX)
+        if item.add_on in found:
+            checks.add(f"{at}.add_on", f"{item.add_on!r} is there already; once, with its quantity")
+        found[item.add_on] = item.quantity
+    return tuple(sorted(found.items()))
 
 
 def read_grant(request: pb.CreateGrantRequest, checks: Checks) -> GrantDraft:
@@ -139,9 +167,8 @@ def read_grant(request: pb.CreateGrantRequest, checks: Checks) -> GrantDraft:
     effective_at = checks.instant("grant.effective_at", grant, "effective_at")
     expires_at = checks.instant("grant.expires_at", grant, "expires_at")
     price = _price(grant, checks)
+    recurrence = _recurrence(grant, checks) if grant.HasField("recurrence") else None
     checks.done()
-    if grant.HasField("recurrence"):
-        raise Unimplemented("recurring grants are not served by this release")
     category = _CATEGORIES.Name(grant.category).removeprefix("CATEGORY_")
     return GrantDraft(
         account=grant.account,
@@ -156,7 +183,26 @@ def read_grant(request: pb.CreateGrantRequest, checks: Checks) -> GrantDraft:
         metadata=dict(grant.metadata),
         source=grant.source,
         features=tuple(grant.features),
+        recurrence=recurrence,
     )
+
+
+def _recurrence(grant: grants_pb2.Grant, checks: Checks) -> Recurrence:
+    """A recurrence; anchored before all time when it says no anchor, which stands for `effective_at`."""
+    message = grant.recurrence
+    at = "grant.recurrence"
+    every = read_period(message.every, f"{at}.every", checks)
+    checks.number(f"{at}.every.count", every.count, low=1, high=PERIOD_COUNT_MAX)
+    anchor = checks.instant(f"{at}.anchor", message, "anchor")
+    rollover = None
+    if message.HasField("rollover"):
+        rollover = Rollover(
+            message.rollover.max_micros, message.rollover.max_percent, message.rollover.max_periods
+        )
+        checks.number(f"{at}.rollover.max_micros", rollover.max_micros)
+        checks.number(f"{at}.rollover.max_percent", rollover.max_percent, high=100)
+        checks.number(f"{at}.rollover.max_periods", rollover.max_periods, high=PERIOD_COUNT_MAX)
+    return Recurrence(every, NO_ANCHOR if anchor is None else anchor, rollover)
 
 
 def _price(grant: grants_pb2.Grant, checks: Checks) -> Money | None:
@@ -197,4 +243,7 @@ def grant_to_proto(grant: Grant, account: str) -> grants_pb2.Grant:
         every: catalog_pb2.Period = period_to_proto(grant.recurrence.every)
         message.recurrence.every.CopyFrom(every)
         message.recurrence.anchor.CopyFrom(timestamp_to_proto(grant.recurrence.anchor))
+        if grant.recurrence.rollover is not None:
+            rollover: catalog_pb2.Rollover = rollover_to_proto(grant.recurrence.rollover)
+            message.recurrence.rollover.CopyFrom(rollover)
     return message

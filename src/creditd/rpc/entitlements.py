@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from typing import Final
 
 from creditd.domain.errors import CreditdError, InvalidArgument
 from creditd.engine.engine import Engine
 from creditd.engine.requests import Ruling, Use
 from creditd.rpc import codec
-from creditd.rpc.calls import PACKAGE, answered, not_served
+from creditd.rpc.calls import PACKAGE, answered, not_served, streamed
 from creditd.rpc.checks import Checks
 from creditd.rpc.meters import CallMeters
 from creditd.v1 import entitlements_pb2 as pb
@@ -83,9 +84,10 @@ class EntitlementsServicer(pb_grpc.EntitlementsServicer):
         checks = Checks()
         checks.identifier("account", request.account)
         checks.identifier("credit", request.credit, required=False)
+        at = checks.instant("at", request, "at")
         checks.done()
         return codec.balance_response(
-            await self._engine.get_balance(request.account, request.credit), request.account
+            await self._engine.get_balance(request.account, request.credit, at=at), request.account
         )
 
     def _count_failures(self, rpc: str, results: Iterable[pb.CheckResult | pb.ConsumeResult]) -> None:
@@ -93,13 +95,25 @@ class EntitlementsServicer(pb_grpc.EntitlementsServicer):
             if result.HasField("error"):
                 self.meters.item_failed(f"{SERVICE}/{rpc}", result.error.code)
 
+    @streamed
+    async def WatchBalance(
+        self, request: pb.WatchBalanceRequest
+    ) -> AsyncGenerator[pb.GetBalanceResponse, None]:
+        """What an account has, now and after each change."""
+        checks = Checks()
+        checks.identifier("account", request.account)
+        checks.identifier("credit", request.credit, required=False)
+        checks.done()
+        async with aclosing(self._engine.watch_balance(request.account, request.credit)) as views:
+            async for view in views:
+                yield codec.balance_response(view, request.account)
+
     Reserve = not_served("Entitlements.Reserve")
     Commit = not_served("Entitlements.Commit")
     Release = not_served("Entitlements.Release")
     Extend = not_served("Entitlements.Extend")
     Refund = not_served("Entitlements.Refund")
     Session = not_served("Entitlements.Session")
-    WatchBalance = not_served("Entitlements.WatchBalance")
     AcquireLease = not_served("Entitlements.AcquireLease")
     SettleLease = not_served("Entitlements.SettleLease")
 

@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63reditd/v1/diagnostics.proto\x12\ncreditd.v1\x1a\x1d\x63reditd/v1/entitlements.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\",\n\x15GetServerStatsRequest\x12\x13\n\x0bhottest_max\x18\x01 \x01(\x05\"\xf8\x03\n\x0bServerStats\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\ttransport\x18\x03 \x01(\t\x12.\n\nstarted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x03now\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x04rpcs\x18\x06 \x03(\x0b\x32\x14.creditd.v1.RpcStats\x12\x31\n\x0elatency_bounds\x18\x07 \x03(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x07hottest\x18\x08 \x01(\x0b\x32\x1b.creditd.v1.HottestAccounts\x12\x1d\n\x0coutbox_depth\x18\t \x01(\x03\x42\x02\x30\x01H\x00\x88\x01\x01\x12(\n\x07\x63ommits\x18\n \x01(\x0b\x32\x17.creditd.v1.CommitStats\x12\x1b\n\x13hot_store_reachable\x18\x0b \x01(\x08\x12\x18\n\x10ledger_reachable\x18\x0c \x01(\x08\x12\x1b\n\x0f\x63\x61\x63hed_policies\x18\r \x01(\x03\x42\x02\x30\x01\x12$\n\x05loads\x18\x0e \x01(\x0b\x32\x15.creditd.v1.LoadStatsB\x0f\n\r_outbox_depth\"\xdd\x01\n\x08RpcStats\x12\x0b\n\x03rpc\x18\x01 \x01(\t\x12&\n\x05\x63\x61lls\x18\x02 \x03(\x0b\x32\x17.creditd.v1.StatusCount\x12*\n\tdecisions\x18\x03 \x03(\x0b\x32\x17.creditd.v1.ReasonCount\x12\x13\n\x07replays\x18\x04 \x01(\x03\x42\x02\x30\x01\x12,\n\x0bitem_errors\x18\x05 \x03(\x0b\x32\x17.creditd.v1.StatusCount\x12-\n\x07latency\x18\x06 \x01(\x0b\x32\x1c.creditd.v1.LatencyHistogram\".\n\x0bStatusCount\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x11\n\x05\x63ount\x18\x02 \x01(\x03\x42\x02\x30\x01\"D\n\x0bReasonCount\x12\"\n\x06reason\x18\x01 \x01(\x0e\x32\x12.creditd.v1.Reason\x12\x11\n\x05\x63ount\x18\x02 \x01(\x03\x42\x02\x30\x01\"N\n\x10LatencyHistogram\x12\x12\n\x06\x63ounts\x18\x01 \x03(\x03\x42\x02\x30\x01\x12&\n\x03sum\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"}\n\x0fHottestAccounts\x12)\n\x06window\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\tdecisions\x18\x02 \x01(\x03\x42\x02\x30\x01\x12(\n\x08\x61\x63\x63ounts\x18\x03 \x03(\x0b\x32\x16.creditd.v1.HotAccount\"\x86\x01\n\nHotAccount\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x15\n\tdecisions\x18\x02 \x01(\x03\x42\x02\x30\x01\x12 \n\x14\x64\x65\x63isions_missed_max\x18\x03 \x01(\x03\x42\x02\x30\x01\x12\x13\n\x07\x64\x65nials\x18\x04 \x01(\x03\x42\x02\x30\x01\x12\x19\n\rburned_micros\x18\x05 \x01(\x03\x42\x02\x30\x01\"\xec\x01\n\x0b\x43ommitStats\x12\x12\n\x06queued\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x11\n\x05units\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x13\n\x07\x66lights\x18\x03 \x01(\x03\x42\x02\x30\x01\x12\x1b\n\x0f\x66\x61iled_attempts\x18\x04 \x01(\x03\x42\x02\x30\x01\x12\x1d\n\x11last_flight_units\x18\x05 \x01(\x03\x42\x02\x30\x01\x12\x36\n\x13last_flight_latency\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\x07latency\x18\x07 \x01(\x0b\x32\x1c.creditd.v1.LatencyHistogram\"Z\n\tLoadStats\x12\x10\n\x04\x63old\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x12\n\x06rolled\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x12\n\x06\x66\x65nced\x18\x03 \x01(\x03\x42\x02\x30\x01\x12\x13\n\x07\x63hanged\x18\x04 \x01(\x03\x42\x02\x30\x01\x32[\n\x0b\x44iagnostics\x12L\n\x0eGetServerStats\x12!.creditd.v1.GetServerStatsRequest\x1a\x17.creditd.v1.ServerStatsBM\n\rio.creditd.v1P\x01Z:github.com/creditd/creditd/clients/go/creditd/v1;creditdv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63reditd/v1/diagnostics.proto\x12\ncreditd.v1\x1a\x1d\x63reditd/v1/entitlements.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\",\n\x15GetServerStatsRequest\x12\x13\n\x0bhottest_max\x18\x01 \x01(\x05\"\xf0\x03\n\x0bServerStats\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\ttransport\x18\x03 \x01(\t\x12.\n\nstarted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x03now\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x04rpcs\x18\x06 \x03(\x0b\x32\x14.creditd.v1.RpcStats\x12\x31\n\x0elatency_bounds\x18\x07 \x03(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x07hottest\x18\x08 \x01(\x0b\x32\x1b.creditd.v1.HottestAccounts\x12\x19\n\x0coutbox_depth\x18\t \x01(\x03H\x00\x88\x01\x01\x12(\n\x07\x63ommits\x18\n \x01(\x0b\x32\x17.creditd.v1.CommitStats\x12\x1b\n\x13hot_store_reachable\x18\x0b \x01(\x08\x12\x18\n\x10ledger_reachable\x18\x0c \x01(\x08\x12\x17\n\x0f\x63\x61\x63hed_policies\x18\r \x01(\x03\x12$\n\x05loads\x18\x0e \x01(\x0b\x32\x15.creditd.v1.LoadStatsB\x0f\n\r_outbox_depth\"\xd9\x01\n\x08RpcStats\x12\x0b\n\x03rpc\x18\x01 \x01(\t\x12&\n\x05\x63\x61lls\x18\x02 \x03(\x0b\x32\x17.creditd.v1.StatusCount\x12*\n\tdecisions\x18\x03 \x03(\x0b\x32\x17.creditd.v1.ReasonCount\x12\x0f\n\x07replays\x18\x04 \x01(\x03\x12,\n\x0bitem_errors\x18\x05 \x03(\x0b\x32\x17.creditd.v1.StatusCount\x12-\n\x07latency\x18\x06 \x01(\x0b\x32\x1c.creditd.v1.LatencyHistogram\"*\n\x0bStatusCount\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"@\n\x0bReasonCount\x12\"\n\x06reason\x18\x01 \x01(\x0e\x32\x12.creditd.v1.Reason\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"J\n\x10LatencyHistogram\x12\x0e\n\x06\x63ounts\x18\x01 \x03(\x03\x12&\n\x03sum\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"y\n\x0fHottestAccounts\x12)\n\x06window\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tdecisions\x18\x02 \x01(\x03\x12(\n\x08\x61\x63\x63ounts\x18\x03 \x03(\x0b\x32\x16.creditd.v1.HotAccount\"v\n\nHotAccount\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x11\n\tdecisions\x18\x02 \x01(\x03\x12\x1c\n\x14\x64\x65\x63isions_missed_max\x18\x03 \x01(\x03\x12\x0f\n\x07\x64\x65nials\x18\x04 \x01(\x03\x12\x15\n\rburned_micros\x18\x05 \x01(\x03\"\xd8\x01\n\x0b\x43ommitStats\x12\x0e\n\x06queued\x18\x01 \x01(\x03\x12\r\n\x05units\x18\x02 \x01(\x03\x12\x0f\n\x07\x66lights\x18\x03 \x01(\x03\x12\x17\n\x0f\x66\x61iled_attempts\x18\x04 \x01(\x03\x12\x19\n\x11last_flight_units\x18\x05 \x01(\x03\x12\x36\n\x13last_flight_latency\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\x07latency\x18\x07 \x01(\x0b\x32\x1c.creditd.v1.LatencyHistogram\"J\n\tLoadStats\x12\x0c\n\x04\x63old\x18\x01 \x01(\x03\x12\x0e\n\x06rolled\x18\x02 \x01(\x03\x12\x0e\n\x06\x66\x65nced\x18\x03 \x01(\x03\x12\x0f\n\x07\x63hanged\x18\x04 \x01(\x03\x32[\n\x0b\x44iagnostics\x12L\n\x0eGetServerStats\x12!.creditd.v1.GetServerStatsRequest\x1a\x17.creditd.v1.ServerStatsBM\n\rio.creditd.v1P\x01Z:github.com/creditd/creditd/clients/go/creditd/v1;creditdv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,66 +35,26 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'creditd.v1.diagnostics_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\rio.creditd.v1P\001Z:github.com/creditd/creditd/clients/go/creditd/v1;creditdv1'
-  _globals['_SERVERSTATS'].fields_by_name['outbox_depth']._loaded_options = None
-  _globals['_SERVERSTATS'].fields_by_name['outbox_depth']._serialized_options = b'0\001'
-  _globals['_SERVERSTATS'].fields_by_name['cached_policies']._loaded_options = None
-  _globals['_SERVERSTATS'].fields_by_name['cached_policies']._serialized_options = b'0\001'
-  _globals['_RPCSTATS'].fields_by_name['replays']._loaded_options = None
-  _globals['_RPCSTATS'].fields_by_name['replays']._serialized_options = b'0\001'
-  _globals['_STATUSCOUNT'].fields_by_name['count']._loaded_options = None
-  _globals['_STATUSCOUNT'].fields_by_name['count']._serialized_options = b'0\001'
-  _globals['_REASONCOUNT'].fields_by_name['count']._loaded_options = None
-  _globals['_REASONCOUNT'].fields_by_name['count']._serialized_options = b'0\001'
-  _globals['_LATENCYHISTOGRAM'].fields_by_name['counts']._loaded_options = None
-  _globals['_LATENCYHISTOGRAM'].fields_by_name['counts']._serialized_options = b'0\001'
-  _globals['_HOTTESTACCOUNTS'].fields_by_name['decisions']._loaded_options = None
-  _globals['_HOTTESTACCOUNTS'].fields_by_name['decisions']._serialized_options = b'0\001'
-  _globals['_HOTACCOUNT'].fields_by_name['decisions']._loaded_options = None
-  _globals['_HOTACCOUNT'].fields_by_name['decisions']._serialized_options = b'0\001'
-  _globals['_HOTACCOUNT'].fields_by_name['decisions_missed_max']._loaded_options = None
-  _globals['_HOTACCOUNT'].fields_by_name['decisions_missed_max']._serialized_options = b'0\001'
-  _globals['_HOTACCOUNT'].fields_by_name['denials']._loaded_options = None
-  _globals['_HOTACCOUNT'].fields_by_name['denials']._serialized_options = b'0\001'
-  _globals['_HOTACCOUNT'].fields_by_name['burned_micros']._loaded_options = None
-  _globals['_HOTACCOUNT'].fields_by_name['burned_micros']._serialized_options = b'0\001'
-  _globals['_COMMITSTATS'].fields_by_name['queued']._loaded_options = None
-  _globals['_COMMITSTATS'].fields_by_name['queued']._serialized_options = b'0\001'
-  _globals['_COMMITSTATS'].fields_by_name['units']._loaded_options = None
-  _globals['_COMMITSTATS'].fields_by_name['units']._serialized_options = b'0\001'
-  _globals['_COMMITSTATS'].fields_by_name['flights']._loaded_options = None
-  _globals['_COMMITSTATS'].fields_by_name['flights']._serialized_options = b'0\001'
-  _globals['_COMMITSTATS'].fields_by_name['failed_attempts']._loaded_options = None
-  _globals['_COMMITSTATS'].fields_by_name['failed_attempts']._serialized_options = b'0\001'
-  _globals['_COMMITSTATS'].fields_by_name['last_flight_units']._loaded_options = None
-  _globals['_COMMITSTATS'].fields_by_name['last_flight_units']._serialized_options = b'0\001'
-  _globals['_LOADSTATS'].fields_by_name['cold']._loaded_options = None
-  _globals['_LOADSTATS'].fields_by_name['cold']._serialized_options = b'0\001'
-  _globals['_LOADSTATS'].fields_by_name['rolled']._loaded_options = None
-  _globals['_LOADSTATS'].fields_by_name['rolled']._serialized_options = b'0\001'
-  _globals['_LOADSTATS'].fields_by_name['fenced']._loaded_options = None
-  _globals['_LOADSTATS'].fields_by_name['fenced']._serialized_options = b'0\001'
-  _globals['_LOADSTATS'].fields_by_name['changed']._loaded_options = None
-  _globals['_LOADSTATS'].fields_by_name['changed']._serialized_options = b'0\001'
   _globals['_GETSERVERSTATSREQUEST']._serialized_start=140
   _globals['_GETSERVERSTATSREQUEST']._serialized_end=184
   _globals['_SERVERSTATS']._serialized_start=187
-  _globals['_SERVERSTATS']._serialized_end=691
-  _globals['_RPCSTATS']._serialized_start=694
-  _globals['_RPCSTATS']._serialized_end=915
-  _globals['_STATUSCOUNT']._serialized_start=917
-  _globals['_STATUSCOUNT']._serialized_end=963
-  _globals['_REASONCOUNT']._serialized_start=965
-  _globals['_REASONCOUNT']._serialized_end=1033
-  _globals['_LATENCYHISTOGRAM']._serialized_start=1035
-  _globals['_LATENCYHISTOGRAM']._serialized_end=1113
-  _globals['_HOTTESTACCOUNTS']._serialized_start=1115
-  _globals['_HOTTESTACCOUNTS']._serialized_end=1240
-  _globals['_HOTACCOUNT']._serialized_start=1243
-  _globals['_HOTACCOUNT']._serialized_end=1377
-  _globals['_COMMITSTATS']._serialized_start=1380
-  _globals['_COMMITSTATS']._serialized_end=1616
-  _globals['_LOADSTATS']._serialized_start=1618
-  _globals['_LOADSTATS']._serialized_end=1708
-  _globals['_DIAGNOSTICS']._serialized_start=1710
-  _globals['_DIAGNOSTICS']._serialized_end=1801
+  _globals['_SERVERSTATS']._serialized_end=683
+  _globals['_RPCSTATS']._serialized_start=686
+  _globals['_RPCSTATS']._serialized_end=903
+  _globals['_STATUSCOUNT']._serialized_start=905
+  _globals['_STATUSCOUNT']._serialized_end=947
+  _globals['_REASONCOUNT']._serialized_start=949
+  _globals['_REASONCOUNT']._serialized_end=1013
+  _globals['_LATENCYHISTOGRAM']._serialized_start=1015
+  _globals['_LATENCYHISTOGRAM']._serialized_end=1089
+  _globals['_HOTTESTACCOUNTS']._serialized_start=1091
+  _globals['_HOTTESTACCOUNTS']._serialized_end=1212
+  _globals['_HOTACCOUNT']._serialized_start=1214
+  _globals['_HOTACCOUNT']._serialized_end=1332
+  _globals['_COMMITSTATS']._serialized_start=1335
+  _globals['_COMMITSTATS']._serialized_end=1551
+  _globals['_LOADSTATS']._serialized_start=1553
+  _globals['_LOADSTATS']._serialized_end=1627
+  _globals['_DIAGNOSTICS']._serialized_start=1629
+  _globals['_DIAGNOSTICS']._serialized_end=1720
 # @@protoc_insertion_point(module_scope)

@@ -1721,19 +1721,27 @@ class GetBalanceRequest(_message.Message):
 
     ACCOUNT_FIELD_NUMBER: _builtins.int
     CREDIT_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """Account id. Required; 1 to 255 bytes of printable text."""
     credit: _builtins.str
     """Key of the credit type; empty for every one."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """An instant of the past to answer for, from the ledger; not before the account's creation. Unset:
+        now. Costs a look through the account's entries: for support and reports, not for every request.
+        """
+
     def __init__(
         self,
         *,
         account: _builtins.str = ...,
         credit: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "credit", b"credit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "at", b"at", "credit", b"credit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

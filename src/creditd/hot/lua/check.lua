@@ -3,7 +3,7 @@
 --
 -- KEYS  1 state of the account, 2 catalog revision of the bucket; one slot
 -- ARGV  1 operation (see kernel.lua)
--- Reply {code} or {code, at} or, for ok and deny, {code, at, results (msgpack)}
+-- Reply {code} or {code, at} or, for ok and deny, {code, at, results (msgpack)}; for price, {code, at, {used..} (msgpack)}
 -- @include kernel.lua
 
 local code, at, results = decide(cmsgpack.unpack(ARGV[1]))

@@ -9,7 +9,8 @@
 --       then for each draw: its fingerprint (32 characters, '' without a key) and its head (opaque)
 -- Reply {'ok', at, first sequence, epoch number, epoch nonce, depends, results (msgpack)}
 --       {'deny', at, results}; {'replay', unit's outbox value or '', record..}; {'reused', index of the draw, from 0}
---       {'again', outbox value}: decided by the earlier call; other codes of kernel.lua: {code, at}
+--       {'again', outbox value}: decided by the earlier call; {'price', at, {used..} (msgpack)};
+--       other codes of kernel.lua: {code, at}
 -- Outbox field: unit id; value: wall clock in ms (13 digits), then msgpack
 --       {epoch number, epoch nonce, depends, at, first sequence, {head..}, {result..}}
 -- Idempotency record: fingerprint, unit id, then msgpack {at, sequence, head, result}
@@ -43,7 +44,7 @@ if found == #op[5] and found > 0 then
 end
 
 local code, at, results, work = decide(op)
-if code == 'deny' then return {code, at, pack(results)} end
+if code == 'deny' or code == 'price' then return {code, at, pack(results)} end
 if code ~= 'ok' then return {code, at or 0} end
 
 local meta = work.meta

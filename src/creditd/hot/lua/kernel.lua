@@ -7,11 +7,13 @@
 --              features: array of names, or false when the grant pays for every feature
 --   #<counter> {start, end, used}
 -- Operation (msgpack): {run id, now, policy version, catalog revision, {draw..}}
---   draw    {feature, mode, credit, burn order, amount, floor, overage, {charge..}}
---   overage {counter, start, end, cap} or false;  charge {counter, start, end, cap, delta, soft 0/1, micros 0/1}
+--   draw    {feature, mode, credit, burn order, amount, floor, overage, {charge..}, cap, capped by, {tier..} or false}
+--   overage {counter, start, end, cap, carry debt 0/1} or false
+--   charge  {counter, start, end, cap, delta, soft 0/1, micros 0/1, opens 0/1, {counter, start, ..} or false}
+--   tier    {counter, start, end, delta, low, high}
 --   mode 1 enforce, 2 partial, 3 record;  cap -1 = unlimited;  instants in ms, amounts in micros, all integers
 -- Result of a draw: {denial or false, denied by, shortfall, from grants, from overage, debt, {grant, amount, ..},
---   {used..}, {applied..}, overage used, spendable, overage room, balances or false}
+--   {used..}, {applied..}, overage used, spendable, overage room, balances or false, {start, end, ..} or false}
 --   balances {available, held, granted, debt, next expiry, next refill}
 -- Cost: O(draws * (grants of the credit + counters of the draw)).
 
@@ -20,6 +22,9 @@ local MAX = 9000000000000000
 
 -- Raised as an error value to leave a draw; nothing has been written yet when it is.
 local LATE, RANGE = 'LATE', 'RANGE'
+
+-- Where the counters of the tiers of a draw are whose price is for another place; raised as PRICE.
+local PRICE, tiers_used = 'PRICE', {}
 
 local function pack(value) return cmsgpack.pack(value) end
 
@@ -34,9 +39,22 @@ local function load(op)
   for _, draw in ipairs(op[5]) do
     if draw[3] ~= '' then want('$' .. draw[3]) end
     if draw[7] then want('#' .. draw[7][1]) end
-    for _, charge in ipairs(draw[8]) do want('#' .. charge[1]) end
+    for _, charge in ipairs(draw[8]) do
+      want('#' .. charge[1])
+      if charge[9] then
+        for i = 1, #charge[9], 2 do want('#' .. charge[9][i]) end
+      end
+    end
+    if draw[11] then
+      for _, tier in ipairs(draw[11]) do want('#' .. tier[1]) end
+    end
   end
-  local values = redis.call('HMGET', KEYS[1], unpack(names))
+  local values = {}
+  -- unpack() is bounded by Lua's stack.
+  for first = 1, #names, 4000 do
+    local found = redis.call('HMGET', KEYS[1], unpack(names, first, math.min(first + 3999, #names)))
+    for i = 1, #found do values[first + i - 1] = found[i] end
+  end
   if not values[1] then return nil end
   local meta = cmsgpack.unpack(values[1])
   if meta[1] ~= FORMAT or meta[2] ~= op[1] then return nil end
@@ -54,6 +72,31 @@ local function used_of(work, key, start)
   if not counter or counter[1] < start then return 0 end
   if counter[1] > start then error(LATE, 0) end
   return counter[3]
+end
+
+-- What a charge counts as used in the window that begins at `start`: its own counter and those beside it.
+local function used_by(work, charge, start)
+  local used = used_of(work, charge[1], start)
+  if charge[9] then
+    for i = 1, #charge[9], 2 do
+      used = used + used_of(work, charge[9][i], charge[9][i + 1])
+      if used > MAX then error(RANGE, 0) end
+    end
+  end
+  return used
+end
+
+local function check_tiers(work, draw)
+  if not draw[11] then return end
+  local used, stale = {}, false
+  for i, tier in ipairs(draw[11]) do
+    used[i] = used_of(work, tier[1], tier[2])
+    if used[i] < tier[5] or used[i] > tier[6] then stale = true end
+  end
+  if stale then
+    tiers_used = used
+    error(PRICE, 0)
+  end
 end
 
 local function set_counter(work, key, start, finish, used)
@@ -79,6 +122,10 @@ end
 local function counter_room(draw, used)
   local units, micros_room = false, -1
   if draw[2] == 3 then return units, micros_room, nil end
+  if draw[9] >= 0 and draw[5] > draw[9] then
+    if draw[2] == 1 then return false, 0, {'BUDGET_EXCEEDED', draw[10], draw[5] - draw[9]} end
+    micros_room = draw[9]
+  end
   for i, charge in ipairs(draw[8]) do
     if charge[4] >= 0 and charge[6] == 0 then
       local room = math.max(0, charge[4] - used[i])
@@ -137,7 +184,9 @@ local function burn(work, draw, credit, eligible, result, micros_room)
     result[3] = rest
     return
   end
-  if credit[2] - from_grants - debt < -MAX then error(RANGE, 0) end
+  local owed = debt
+  if overage and overage[5] == 1 then owed = owed + from_overage end
+  if credit[2] - from_grants - owed < -MAX then error(RANGE, 0) end
   local left, allocations = from_grants, {}
   for _, grant in ipairs(credit[8]) do
     if left == 0 then break end
@@ -149,8 +198,8 @@ local function burn(work, draw, credit, eligible, result, micros_room)
       allocations[#allocations + 1] = take
     end
   end
-  credit[2] = credit[2] - from_grants - debt
-  credit[5] = credit[5] + debt
+  credit[2] = credit[2] - from_grants - owed
+  credit[5] = credit[5] + owed
   work.dirty_credits[draw[3]] = true
   if overage and from_overage > 0 then
     result[10] = result[10] + from_overage
@@ -161,26 +210,41 @@ local function burn(work, draw, credit, eligible, result, micros_room)
   result[13] = balances(credit)
 end
 
-local function count(work, draw, result, units)
+local function count(work, draw, result, units, spans)
   local charged = result[4] + result[5] + result[6]
   for i, charge in ipairs(draw[8]) do
     local before = result[8][i]
     local delta = charge[7] == 1 and charged or charge[5]
     if units and charge[7] == 0 then delta = math.min(delta, units) end
     delta = math.max(delta, -before)
-    set_counter(work, charge[1], charge[2], charge[3], before + delta)
+    local start = spans[2 * i - 1]
+    set_counter(work, charge[1], start, spans[2 * i], used_of(work, charge[1], start) + delta)
     result[8][i], result[9][i] = before + delta, delta
+  end
+  if draw[11] then
+    for _, tier in ipairs(draw[11]) do
+      set_counter(work, tier[1], tier[2], tier[3], used_of(work, tier[1], tier[2]) + tier[4])
+    end
   end
 end
 
-local function take(work, draw)
-  local used, applied = {}, {}
+local function take(work, draw, at)
+  check_tiers(work, draw)
+  local used, applied, spans, opened = {}, {}, {}, false
   for i, charge in ipairs(draw[8]) do
-    used[i], applied[i] = used_of(work, charge[1], charge[2]), 0
+    local start, finish = charge[2], charge[3]
+    if charge[8] == 1 then
+      opened = true
+      local counter = work.counters[charge[1]]
+      if counter and counter[2] > at then start, finish = counter[1], counter[2] end
+    end
+    spans[2 * i - 1], spans[2 * i] = start, finish
+    used[i], applied[i] = used_by(work, charge, start), 0
   end
   local overage_used = draw[7] and used_of(work, draw[7][1], draw[7][2]) or 0
   local credit = draw[3] ~= '' and work.credits[draw[3]] or nil
-  local result = {false, '', 0, 0, 0, 0, {}, used, applied, overage_used, 0, 0, credit and balances(credit) or false}
+  local result = {false, '', 0, 0, 0, 0, {}, used, applied, overage_used, 0, 0,
+    credit and balances(credit) or false, opened and spans or false}
   local eligible = credit and credit_room(draw, credit, result)
   local units, micros_room, denial = counter_room(draw, used)
   if denial then
@@ -191,7 +255,7 @@ local function take(work, draw)
     burn(work, draw, credit, eligible, result, micros_room)
     if result[1] then return result end
   end
-  count(work, draw, result, units)
+  count(work, draw, result, units, spans)
   return result
 end
 
@@ -206,7 +270,8 @@ local function reordered(work, op)
 end
 
 -- Decides an operation. Returns a reply code, the instant, the results and the changed working copy:
--- ok, deny; cold (no state of this run), policy, catalog (the caller is behind), roll, late, range.
+-- ok, deny; cold (no state of this run), policy, catalog (the caller is behind), roll, late, range, price (with the
+-- counters of the tiers of the draw in the results' place).
 local function decide(op)
   local revision = redis.call('GET', KEYS[2])
   if revision and tonumber(revision) > op[4] then return 'catalog' end
@@ -219,10 +284,11 @@ local function decide(op)
   if at >= meta[8] or reordered(work, op) then return 'roll', at end
   local results = {}
   for i, draw in ipairs(op[5]) do
-    local fine, result = pcall(take, work, draw)
+    local fine, result = pcall(take, work, draw, at)
     if not fine then
       if result == LATE then return 'late', at end
       if result == RANGE then return 'range', at end
+      if result == PRICE then return 'price', at, tiers_used end
       error(result, 0)
     end
     results[i] = result

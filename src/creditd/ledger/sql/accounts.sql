@@ -28,7 +28,9 @@ SELECT a.id, a.created_at, a.policy_version, a.revision, a.suspended, a.archived
         SELECT jsonb_agg(to_jsonb(s) - 'account' ORDER BY s.started_at, s.id)
         FROM subscriptions AS s
         WHERE s.account = a.id
-    ) AS subscriptions
+    ) AS subscriptions,
+    (SELECT jsonb_agg(o.document ORDER BY o.key) FROM overrides AS o WHERE o.account = a.id) AS overrides,
+    (SELECT jsonb_agg(b.document ORDER BY b.id) FROM budgets AS b WHERE b.account = a.id) AS budgets
 FROM accounts AS a
 WHERE a.id = $1;
 
@@ -39,7 +41,9 @@ SELECT a.id, a.created_at, a.policy_version, a.revision, a.suspended, a.archived
         SELECT jsonb_agg(to_jsonb(s) - 'account' ORDER BY s.started_at, s.id)
         FROM subscriptions AS s
         WHERE s.account = a.id
-    ) AS subscriptions
+    ) AS subscriptions,
+    (SELECT jsonb_agg(o.document ORDER BY o.key) FROM overrides AS o WHERE o.account = a.id) AS overrides,
+    (SELECT jsonb_agg(b.document ORDER BY b.id) FROM budgets AS b WHERE b.account = a.id) AS budgets
 FROM accounts AS a
 WHERE a.id > $1 AND starts_with(a.id, $3) AND a.labels @> $4::jsonb
 ORDER BY a.id
@@ -47,13 +51,30 @@ LIMIT $2;
 
 -- put_subscription: adds or replaces.
 INSERT INTO subscriptions (
-    account, id, started_at, anchor, cancel_at, plan_version, seats, plan, status, external_id
+    account, id, started_at, anchor, cancel_at, plan_version, seats, plan, status, external_id, add_ons,
+    trial_ends_at, pauses_after_trial, pending
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 ON CONFLICT (account, id) DO UPDATE
 SET started_at = excluded.started_at, anchor = excluded.anchor, cancel_at = excluded.cancel_at,
     plan_version = excluded.plan_version, seats = excluded.seats, plan = excluded.plan,
-    status = excluded.status, external_id = excluded.external_id;
+    status = excluded.status, external_id = excluded.external_id, add_ons = excluded.add_ons,
+    trial_ends_at = excluded.trial_ends_at, pauses_after_trial = excluded.pauses_after_trial,
+    pending = excluded.pending;
+
+-- put_override: adds or replaces.
+INSERT INTO overrides (account, key, document) VALUES ($1, $2, $3)
+ON CONFLICT (account, key) DO UPDATE SET document = excluded.document;
+
+-- delete_override: nothing when there is none.
+DELETE FROM overrides WHERE account = $1 AND key = $2;
+
+-- put_budget: adds or replaces.
+INSERT INTO budgets (account, id, document) VALUES ($1, $2, $3)
+ON CONFLICT (account, id) DO UPDATE SET document = excluded.document;
+
+-- delete_budget: nothing when there is none.
+DELETE FROM budgets WHERE account = $1 AND id = $2;
 
 -- insert_grant: nothing when the id is taken.
 INSERT INTO grants (account, id, created_at, fingerprint, document)
@@ -69,3 +90,23 @@ SELECT document, fingerprint FROM grants WHERE account = $1 AND id = $2;
 
 -- list_grants: all grants of an account, oldest first.
 SELECT document FROM grants WHERE account = $1 ORDER BY created_at, id;
+
+-- add_redemption: nothing when the account has redeemed the promotion before.
+INSERT INTO redemptions (promotion, account) VALUES ($1, $2)
+ON CONFLICT DO NOTHING
+RETURNING account;
+
+-- count_redemption: one more of a promotion, unless it has its maximum (0 = none) already; the row's lock makes it exact.
+INSERT INTO promotions AS p (key, redeemed) VALUES ($1, 1)
+ON CONFLICT (key) DO UPDATE SET redeemed = p.redeemed + 1 WHERE $2::bigint = 0 OR p.redeemed < $2::bigint
+RETURNING redeemed;
+
+-- remove_redemption: an attempt that came too late.
+DELETE FROM redemptions WHERE promotion = $1 AND account = $2;
+
+-- keep_version: what decides for an account from an instant on.
+INSERT INTO account_versions (account, revision, at, document) VALUES ($1, $2, $3, $4)
+ON CONFLICT (account, revision) DO UPDATE SET at = excluded.at, document = excluded.document;
+
+-- version_at: what decided for an account at an instant.
+SELECT document FROM account_versions WHERE account = $1 AND at <= $2 ORDER BY revision DESC LIMIT 1;

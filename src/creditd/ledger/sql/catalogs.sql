@@ -34,3 +34,21 @@ SELECT document FROM plan_versions WHERE key = $1 AND version = $2;
 
 -- latest_plans: the highest version of every plan.
 SELECT DISTINCT ON (key) key, document FROM plan_versions ORDER BY key, version DESC;
+
+-- plans_in_use: the plan versions that somebody subscribes to.
+SELECT DISTINCT plan, plan_version FROM subscriptions WHERE status <> 'CANCELED';
+
+-- subscribers: how many accounts subscribe to any of some plan versions.
+SELECT count(DISTINCT s.account)
+FROM subscriptions AS s
+JOIN unnest($1::text[], $2::bigint[]) AS p (plan, version) ON p.plan = s.plan AND p.version = s.plan_version
+WHERE s.status <> 'CANCELED';
+
+-- add_on_users: how many accounts have an add-on.
+SELECT count(DISTINCT s.account)
+FROM subscriptions AS s
+WHERE s.status <> 'CANCELED'
+    AND EXISTS (SELECT 1 FROM jsonb_array_elements(s.add_ons) AS a WHERE a ->> 0 = $1);
+
+-- all_accounts: how many accounts there are that are in use.
+SELECT count(*) FROM accounts WHERE NOT archived;

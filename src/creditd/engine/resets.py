@@ -1,0 +1,103 @@
+"""Support's button: limits back to zero, recurring grants filled now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from creditd.domain.allowances import reanchor
+from creditd.domain.entries import CounterChange, Effects, Entry, Kind
+from creditd.domain.errors import IdempotencyKeyReused, NotFound
+from creditd.domain.roll import refill
+from creditd.domain.state import AccountState
+from creditd.engine.balances import credit_balances
+from creditd.engine.books import write
+from creditd.engine.catalogs import Catalogs
+from creditd.engine.control_types import ResetResult, UsageReset
+from creditd.engine.counters import used_now
+from creditd.engine.ids import NewId, fingerprint
+from creditd.engine.load import Loader
+from creditd.engine.policies import Policies
+from creditd.engine.requests import LimitStatus
+from creditd.engine.subscriptions import next_revision
+from creditd.ledger.transaction import AccountTransaction
+
+
+@dataclass(slots=True)
+class ResetsControl:
+    """The use case of resetting usage."""
+
+    policies: Policies
+    catalogs: Catalogs
+    loader: Loader
+    new_id: NewId
+
+    async def reset(self, wanted: UsageReset) -> ResetResult:
+        """Set limits to zero and fill recurring grants, once for each idempotency key.
+
+        Raises:
+            NotFound: the account, feature or credit does not exist.
+            IdempotencyKeyReused: the key belongs to another request.
+        """
+        mark = fingerprint("reset", wanted.feature, wanted.credit, wanted.move_anchor)
+        async with self.loader.change(wanted.account) as (tx, now):
+            index, _until = await self.catalogs.in_force(now)
+            hint = f"catalog version {index.version} is in force"
+            if wanted.feature and wanted.feature not in index.features:
+                raise NotFound("feature", wanted.feature, hint=hint)
+            if wanted.credit and wanted.credit not in index.orders:
+                raise NotFound("credit", wanted.credit, hint=hint)
+            earlier = await tx.find_key(wanted.idempotency_key) if wanted.idempotency_key else None
+            if earlier is not None and earlier.fingerprint != mark:
+                raise IdempotencyKeyReused(wanted.idempotency_key)
+            if earlier is None:
+                await self._reset(tx, wanted, mark, now)
+            segment = await self.loader.segment(tx, now)
+            policy = await self.policies.resolve(tx.account, now)
+            limits = []
+            for key in sorted(index.features):
+                feature = policy.feature(key)
+                if feature is None or (wanted.feature and key != wanted.feature) or _is_only_credit(wanted):
+                    continue
+                for rule in feature.limits:
+                    used, ends = used_now(tx.state.counters, rule.charge(now, 0), now)
+                    limits.append(LimitStatus(rule.cap, used, ends))
+            credits = [wanted.credit] if wanted.credit else list(index.orders)
+            return ResetResult(credit_balances(segment, credits, now), tuple(limits))
+
+    async def _reset(self, tx: AccountTransaction, wanted: UsageReset, mark: str, now: int) -> None:
+        await tx.append(self._entry(tx.state, wanted, mark, now))
+        if not wanted.feature or wanted.credit:
+            for held in list(tx.state.grants.values()):
+                if held.next_filling is None or (wanted.credit and held.grant.credit != wanted.credit):
+                    continue
+                await write(tx, refill(tx.state, tx.state.grants[held.grant.id], now, self.new_id))
+        if wanted.move_anchor:
+            await write(tx, reanchor(tx.state, wanted.credit, now, self.new_id))
+            for subscription in tx.account.subscriptions if not wanted.credit else ():
+                await tx.put_subscription(replace(subscription, anchor=now))
+        await tx.put_account(next_revision(tx.account))
+
+    def _entry(self, state: AccountState, wanted: UsageReset, mark: str, now: int) -> Entry:
+        """The entry that takes counters back; without any it still stands for the request."""
+        prefix = f"l:{wanted.feature}:" if wanted.feature else "l:"
+        changes = [
+            CounterChange(key, counter.start, counter.end, -counter.used)
+            for key, counter in state.counters.items()
+            if key.startswith(prefix) and counter.used and not _is_only_credit(wanted)
+        ]
+        return Entry(
+            id=self.new_id(),
+            account=state.account,
+            sequence=state.sequence + 1,
+            kind=Kind.ADJUST,
+            at=max(now, state.at),
+            feature=wanted.feature,
+            idempotency_key=wanted.idempotency_key or None,
+            fingerprint=mark,
+            note=f"reset: {wanted.reason}" if wanted.reason else "reset",
+            effects=Effects(counters=tuple(changes)),
+        )
+
+
+def _is_only_credit(wanted: UsageReset) -> bool:
+    return bool(wanted.credit) and not wanted.feature
