@@ -332,7 +332,7 @@ async def test_entries_page_newest_first_and_verify_agrees(demo):
 
 async def test_unserved_rpc_says_so(demo):
     error = await refused(demo.entitlements.Reserve(pb.ReserveRequest(account="acme", feature="chat")))
-    stream = demo.entitlements.WatchBalance(pb.WatchBalanceRequest(account="acme"))
+    stream = demo.entitlements.Session()
     with pytest.raises(grpc.aio.AioRpcError) as streamed:
         await stream.read()
 

@@ -16,7 +16,7 @@ from tests.scenarios.conservation import check_books
 from tests.scenarios.steps import ACCOUNT, KEYWORDS, Scenario, catalog_of, differences, request_of, scenarios
 
 from creditd.app import serve
-from creditd.cli.client import refusal_of
+from creditd.cli.refusals import refusal_of
 from creditd.config import load_settings
 from creditd.ledger.store import Ledger
 from creditd.v1 import accounts_pb2, catalog_pb2, ledger_pb2, test_clocks_pb2
