@@ -27,9 +27,7 @@ from creditd.logs import LogFormat, mask_secrets
 
 PREFIX: Final = "CREDITD_"
 # Variables that other programs of this repository own: the tests, and the command line as a client.
-OTHERS: Final = frozenset(
-    {"CREDITD_TEST_DATA", "CREDITD_ADDRESS", "CREDITD_API_KEY", "CREDITD_CONTEXT_FILE"}
-)
+OTHERS: Final = frozenset({"CREDITD_TEST_DATA", "CREDITD_ADDRESS", "CREDITD_API_KEY", "CREDITD_CONTEXT_FILE"})
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
