@@ -212,6 +212,18 @@ def test_a_server_without_keys_ignores_one(cli: Cli) -> None:
     assert cli("check", "demo", "sso", CREDITD_API_KEY="k").code == 0
 
 
+def test_files_are_found_from_every_folder(
+    anywhere: Cli, listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key").write_text("from-file\n")
+    monkeypatch.chdir(tmp_path)
+    anywhere("context", "add", "keyed", listener.address, "--api-key-file", "key")
+    monkeypatch.chdir("/")
+
+    assert anywhere("check", "demo", "sso").code == 0
+    assert listener.shown == ["Bearer from-file"]
+
+
 def test_a_ca_file_that_is_not_there_is_named(anywhere: Cli) -> None:
     anywhere("context", "add", "tls", "https://127.0.0.1:1", "--ca-file", "/missing.pem")
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from getpass import getpass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -46,7 +47,7 @@ Name = Annotated[
 OptionalName = Annotated[
     str,
     typer.Argument(
-        metavar="[NAME]",
+        metavar="NAME",
         help="Name of a context; the current one by default.",
         autocompletion=completion.contexts,
         show_default=False,
@@ -92,7 +93,8 @@ def add(
         if name in contexts.known and not replace:
             raise ContextError(f"there is a context {name!r} already; --replace replaces it")
         key = _read_key() if api_key_stdin else ""
-        added = Context(address, ca_file, key, api_key_env, api_key_file)
+        # Commands run in other folders than this one.
+        added = Context(address, _absolute(ca_file), key, api_key_env, _absolute(api_key_file))
         contexts = contexts.put(name, added)
         contexts = contexts.using(name) if use else contexts
         save(environment.context_file(), contexts)
@@ -206,6 +208,10 @@ def _load() -> Contexts:
     if is_exposed(path, contexts):
         warn(f"others can read the API keys in {path}; `chmod 600 {path}` keeps them from it")
     return contexts
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute()) if path else ""
 
 
 def _read_key() -> str:

@@ -37,7 +37,7 @@ Example:
 SubscriptionId = Annotated[
     str,
     typer.Argument(
-        metavar="[SUBSCRIPTION]",
+        metavar="SUBSCRIPTION",
         help="Subscription id; may be left out when the account has a single one.",
         autocompletion=completion.subscriptions,
         show_default=False,
