@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint proto proto-check lock bench clean
+.PHONY: help setup run test lint proto proto-check lock dist image bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,7 +16,7 @@ setup: $(STAMP) ## create .venv with the locked dependencies and creditd itself
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
 run: setup ## the whole service on embedded servers, with a demo catalog and account
@@ -25,11 +25,12 @@ run: setup ## the whole service on embedded servers, with a demo catalog and acc
 test: setup ## the whole Python test suite on embedded servers
 	$(BIN)/python -m pytest
 
-lint: setup ## ruff, mypy --strict, buf lint
+lint: setup ## ruff, mypy --strict, buf lint, hadolint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/buf lint
+	$(BIN)/hadolint Dockerfile
 
 proto: setup ## regenerate src/creditd/v1 from protos/
 	$(BIN)/python scripts/generate_protos.py
@@ -41,6 +42,15 @@ proto-check: setup ## fail when generated code is stale or the API breaks the la
 lock: setup ## resolve pyproject.toml anew into requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --group test --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock
+
+# With hatchling as locked, and nothing from any index.
+dist: setup ## wheel and sdist into dist/
+	$(BIN)/uv build --quiet --offline --no-build-isolation --python $(BIN)/python --sdist --wheel --out-dir dist
+
+IMAGE ?= creditd
+image: setup ## the container image, tagged with the version; needs Docker
+	version=$$($(BIN)/python -c 'import creditd; print(creditd.__version__)') && \
+	  docker build --build-arg VERSION=$$version --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE):$$version .
 
 bench: setup ## calls a second and latencies of both hosts beside an empty call
 	$(BIN)/python -m bench
