@@ -12,11 +12,16 @@ help: ## list the targets
 
 setup: $(STAMP) ## create .venv with the locked dependencies and creditd itself
 
-# Hash-checked, exactly as locked; nothing but Python and make is needed before.
+# Hash-checked, exactly as locked; nothing but Python and make is needed before. pip brings uv, and uv the rest in a
+# third of the time; where uv finds no index, as behind one that only pip's settings name, pip does it all.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.txt
+	@$(PIP) --require-hashes -r $(VENV)/uv.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock \
+	  || $(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
 run: setup ## the whole service on embedded servers, with a demo catalog and account
