@@ -203,7 +203,7 @@ def test_explain_names_who_pays_and_every_step(cli: Cli, account: str) -> None:
     assert ran.code == ExitCode.OK
     assert ran.out.splitlines()[:2] == [
         "allowed  COVERED",
-        "  would take 0.5 from first, 0.25 from main/pro/1/0",
+        "  would take 0.5 from first, 0.25 from main/plan/0/1",
     ]
     steps = [line.split() for line in ran.out.splitlines() if line[:1].isdigit()]
     assert [step[1] for step in steps] == ["entitlement", "rate", "grant", "grant"]

@@ -94,8 +94,8 @@ def test_the_list_shows_active_grants_or_all_with_what_became_of_them(cli: Cli, 
         for line in cli("grant", "list", account, "--all").out.splitlines()[1:]
     }
 
-    assert active == ["main/pro/1/0", "now"]
-    assert states == {"main/pro/1/0": "active", "now": "active", "future": "from", "voided": "voided"}
+    assert active == ["main/plan/0/1", "now"]
+    assert states == {"main/plan/0/1": "active", "now": "active", "future": "from", "voided": "voided"}
 
 
 @pytest.mark.parametrize(

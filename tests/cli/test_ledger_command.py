@@ -62,7 +62,7 @@ def test_entries_are_listed_newest_first_with_signed_amounts_and_the_balance_aft
     assert rows[1][2:] == ["grant", "+10", "5,007.5", "credits", "extra"]
     assert rows[2][2:] == ["consume", "api_calls"]
     assert rows[3][2:] == ["consume", "-0.5", "4,997.5", "credits", "chat", "user-4"]
-    assert rows[8][2:] == ["grant", "+5,000", "5,000", "credits", "main/pro/1/0"]
+    assert rows[8][2:] == ["grant", "+5,000", "5,000", "credits", "main/plan/0/1"]
 
 
 def test_columns_line_up_over_pages(cli: Cli, busy: str) -> None:
@@ -145,7 +145,7 @@ def test_csv_has_amounts_in_credits_that_add_up(cli: Cli, busy: str, tmp_path: P
     assert rows[0]["balance_after"] == "4997.5"
     assert json.loads(rows[0]["usage"]) == {"output_tokens": 500}
     assert json.loads(rows[0]["metadata"]) == {"n": "4"}
-    assert json.loads(rows[0]["paid_by"]) == {"main/pro/1/0": "0.5"}
+    assert json.loads(rows[0]["paid_by"]) == {"main/plan/0/1": "0.5"}
     assert rows[0]["cost"] == "0.005 USD"
 
 

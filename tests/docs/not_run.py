@@ -24,7 +24,8 @@ ROWS: Final = tuple(
         (r"make test( +#.*)?", "it is what runs this"),
         (r"make setup( +#.*)?", "was run before the tests, which use its .venv"),
         (
-            r"make (lint|proto|proto-check|docs|docs-check|clients|test-clients|bench)( +#.*)?",
+            r"(LANGUAGES='[a-z ]+' )?make (lint|proto|proto-check|docs|docs-check|clients|clients-check|test-clients"
+            r"|chart|bench)( +#.*)?",
             "run by .ci/run",
         ),
         (
@@ -45,6 +46,8 @@ ROWS: Final = tuple(
         (r"(docker|podman) [^;&]*", _ENGINE),
         (r"(kubectl|helm) [^;&]*", _CLUSTER),
         (r"(npm|npx|go get|cargo|mvn|\./mvnw) [^;&]*", _TOOLCHAIN),
+        (r"go mod (edit|tidy|init)[^;&]*", _TOOLCHAIN),
+        (r"make -C \S*clients/\w+ \w+", _TOOLCHAIN),
     )
 )
 
