@@ -68,7 +68,8 @@ class Grant:
 
     `parent` is the id of the recurring grant that carried these credits over, or that this one is a period of.
     `ends_at` is when a grant with `recurrence.lasts` has its last successor, exclusive. `subscription` and `slot`
-    say which of a subscription's allowances it is.
+    say which of a subscription's allowances it is. `shrinks_to` is what it is filled up to from its next filling on
+    (0 = `amount`), and `prorated` how many micros of its first period were never given.
     """
 
     id: str
@@ -89,6 +90,8 @@ class Grant:
     ends_at: int | None = None
     subscription: str = ""
     slot: str = ""
+    shrinks_to: int = 0
+    prorated: int = 0
 
 
 def default_priority(category: Category) -> int:
@@ -166,6 +169,8 @@ def rolled_over(grant: Grant, at: int, amount: int) -> Grant:
         expires_at=expires,
         recurrence=None,
         parent=grant.id,
+        shrinks_to=0,
+        prorated=0,
         price=_share(grant.price, amount, grant.amount),
     )
 
@@ -185,6 +190,7 @@ def successor(grant: Grant) -> Grant | None:
         effective_at=at,
         expires_at=min(add_periods(at, recurrence.lasts, 1), grant.ends_at or MS_MAX),
         parent=root,
+        prorated=0,
     )
 
 
