@@ -275,8 +275,7 @@ def _draw(segment: Segment, draw: Draw, at: int) -> tuple[Segment, Drawn]:
     _check_tiers(segment.counters, draw, at)
     spans = tuple(_span(segment.counters, charge, at) for charge in draw.charges)
     used = tuple(
-        _used_by(segment.counters, charge, span, at)
-        for charge, span in zip(draw.charges, spans, strict=True)
+        _used_by(segment.counters, charge, span, at) for charge, span in zip(draw.charges, spans, strict=True)
     )
     room = draw.overage
     overage_used = 0 if room is None else _used(segment.counters, room.key, room.start, room.end, at)
