@@ -77,7 +77,9 @@ def align(books: Books, before: Subscription, terms: Terms) -> None:
             books.void(held, "subscription ends")
         elif not held.active or _ends_with_subscription(grant):
             aligned = _aligned(books, grant, slots.get(grant.slot), subscription)
-            if aligned != grant:
+            if held.active and (aligned.expires_at or MS_MAX) <= books.now:
+                books.void(held, "subscription ends")
+            elif aligned != grant:
                 books.redefine(aligned)
     waiting = {held.grant.slot for held in books.held(subscription.id) if not held.active}
     for key, slot in slots.items():

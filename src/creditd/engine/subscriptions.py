@@ -304,8 +304,11 @@ def _period(subscription: Subscription, now: int) -> Span:
 
 
 def _granted(entries: list[Entry]) -> tuple[Grant, ...]:
+    """The grants that the entries bring, without those that follow them in later periods."""
     return tuple(
-        entry.effects.put for entry in entries if entry.kind is Kind.GRANT and entry.effects.put is not None
+        entry.effects.put
+        for entry in entries
+        if entry.kind is Kind.GRANT and entry.effects.put is not None and not entry.effects.put.parent
     )
 
 
