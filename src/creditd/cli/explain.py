@@ -107,7 +107,7 @@ def _look(channel: grpc.Channel, request: pb.CheckRequest, answer: pb.CheckRespo
 
 def _told(request: pb.CheckRequest, answer: pb.CheckResponse, around: _Around) -> Iterator[RenderableType]:
     yield verdict(answer)
-    paid = [step for step in answer.explanation if step.kind == "grant"]
+    paid = [step for step in answer.explanation if step.kind == "grant" and step.amount_micros]
     if answer.allowed and paid:
         by = ", ".join(f"{credits_text(step.amount_micros)} from {step.key}" for step in paid)
         yield styled(f"  would take {by}")
@@ -158,8 +158,9 @@ def steps(answer: pb.CheckResponse) -> Table:
     denial = next((step for step in answer.explanation if step.kind == "denial"), None)
     rows = []
     for number, step in enumerate(answer.explanation, 1):
-        settles = step is denial or (denial is not None and step.kind == "limit" and step.key == denial.key)
-        settles = settles or (denial is None and step.kind in {"grant", "overage"})
+        counts = step.kind in {"limit", "budget"} and denial is not None and step.key == denial.key
+        pays = denial is None and step.kind in {"grant", "overage"} and step.amount_micros
+        settles = step is denial or counts or pays
         style = _DECIDES if settles else ""
         amount = ""
         if step is denial and answer.reason == pb.REASON_LIMIT_EXCEEDED:
@@ -182,7 +183,11 @@ def steps(answer: pb.CheckResponse) -> Table:
 
 def _grants(feature: str, answer: pb.CheckResponse, grants: Sequence[grants_pb2.GrantBalance]) -> Table:
     """The active grants in burn order, and what each would pay, or whether it may."""
-    pays = {step.key: step.amount_micros for step in answer.explanation if step.kind == "grant"}
+    pays = {
+        step.key: step.amount_micros
+        for step in answer.explanation
+        if step.kind == "grant" and step.amount_micros
+    }
     rows = []
     for held in grants:
         grant = held.grant
@@ -239,6 +244,8 @@ def _fixes(request: pb.CheckRequest, answer: pb.CheckResponse, around: _Around) 
             short = sum(step.amount_micros for step in answer.explanation if step.kind == "denial")
             amount = credits_text(short or answer.cost_micros).replace(",", "")
             yield f"creditd grant create {account} --credit {shlex.quote(answer.credit)} --amount {amount}"
+        case pb.REASON_BUDGET_EXCEEDED:
+            yield "wait until the budget's window ends, raise its cap by Accounts.PutBudget, or ask for less at a time"
         case pb.REASON_LIMIT_EXCEEDED if answer.limit.HasField("resets_at"):
             yield f"wait until the window ends, {instant_text(answer.limit.resets_at)}, or raise the plan's limit"
         case pb.REASON_LIMIT_EXCEEDED:

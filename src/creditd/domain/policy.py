@@ -130,7 +130,11 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class FeaturePolicy:
-    """What an account may do with one feature. `denied` is the reason's name when it is not entitled."""
+    """What an account may do with one feature. `denied` is the reason's name when it is not entitled.
+
+    `granted` is all that speaks for or against it, in the order in which it counts; `inactive` are subscriptions that
+    would give it and don't entitle.
+    """
 
     feature: Feature
     rates: RateTable
@@ -142,6 +146,8 @@ class FeaturePolicy:
     overage: OverageRule | None
     order: BurnOrder
     anchor: int
+    granted: tuple[Granted, ...] = ()
+    inactive: tuple[tuple[Subscription, Plan], ...] = ()
 
     def period(self, now: int) -> Span:
         """The account's period that contains `now`, in which graduated prices count."""
@@ -265,7 +271,7 @@ class Policy:
         denied, source, value = _entitled(feature, items)
         if self.account.suspended or self.account.archived:
             denied = "ACCOUNT_SUSPENDED"
-        elif denied and self._is_inactive(feature):
+        elif denied and self._inactive(feature):
             denied = "SUBSCRIPTION_INACTIVE"
         rates = self.index.rates(feature)
         if override is not None and override.rates:
@@ -281,6 +287,8 @@ class Policy:
             overage=self.overage(feature.credit) if feature.credit else None,
             order=self.index.orders.get(feature.credit, BurnOrder.SOONEST_EXPIRY_FIRST),
             anchor=self.anchor(),
+            granted=tuple(items),
+            inactive=tuple(self._inactive(feature)),
         )
 
     def _granted(self, feature: Feature) -> Iterable[Granted]:
@@ -299,13 +307,17 @@ class Policy:
                             _times(item, subscription, quantity), f"add_on/{key}", subscription.anchor
                         )
 
-    def _is_inactive(self, feature: Feature) -> bool:
-        return any(
-            item.feature == feature.key and _grants(item)
+    def _inactive(self, feature: Feature) -> list[tuple[Subscription, Plan]]:
+        """The subscriptions that would give the feature if they entitled."""
+        return [
+            (subscription, plan)
             for subscription, plan in self.subscribed()
             if not self._entitles(subscription)
-            for item in (*plan.entitlements, *self._added(subscription))
-        )
+            and any(
+                item.feature == feature.key and _grants(item)
+                for item in (*plan.entitlements, *self._added(subscription))
+            )
+        ]
 
     def _added(self, subscription: Subscription) -> Iterable[Entitlement]:
         for key, _quantity in subscription.add_ons:
@@ -328,7 +340,7 @@ def _times(item: Entitlement, subscription: Subscription, quantity: int) -> Enti
     if limit is None:
         return item
     times = quantity * (subscription.seats if limit.per_seat else 1)
-    return replace(item, limit=replace(limit, max=min(limit.max * times, AMOUNT_MAX)))
+    return replace(item, limit=replace(limit, max=min(limit.max * times, AMOUNT_MAX), per_seat=False))
 
 
 def _grants(item: Entitlement) -> bool:

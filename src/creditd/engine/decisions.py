@@ -12,8 +12,10 @@ from creditd.domain.decide import Decision, Drawn, Operation, decide
 from creditd.domain.decide import Outcome as Verdict
 from creditd.domain.entries import Entry
 from creditd.domain.errors import CreditdError, IdempotencyKeyReused, InvalidArgument, OutOfRange, Unavailable
+from creditd.domain.state import Segment, SegmentGrant
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.commit import Committer
+from creditd.engine.explain import explain, explain_not_entitled
 from creditd.engine.heads import Head, entry_of, ruling_of
 from creditd.engine.ids import NewId, fingerprint
 from creditd.engine.load import LoadCause, Loader
@@ -89,7 +91,8 @@ class Decisions:
                 continue
             if prepared.denied:
                 if await self._is_current(account, now):
-                    return not_entitled(prepared)
+                    steps = explain_not_entitled(prepared) if use.explain else ()
+                    return replace(not_entitled(prepared), explanation=steps)
                 continue
             operation = Operation(now, account.policy_version, (prepared.draw,))
             try:
@@ -97,7 +100,11 @@ class Decisions:
             except HotUnavailable:
                 return await self._check_on_ledger(account, operation, prepared)
             if isinstance(answer, Denied):
-                return ruling_of_drawn(prepared, answer.drawn[0], for_check=True)
+                ruling = ruling_of_drawn(prepared, answer.drawn[0], for_check=True)
+                if not use.explain:
+                    return ruling
+                grants = _grants_of(prepared, await self._hot_segment(account.id))
+                return replace(ruling, explanation=explain(prepared, answer.drawn[0], grants))
             late_at = await self._make_ready(account.id, operation, answer, late_at)
         raise _gave_up()
 
@@ -289,7 +296,19 @@ class Decisions:
             decision = decide(segment, replace(operation, draws=(prepared.draw,)))
         if decision.outcome not in {Verdict.DECIDED, Verdict.DENIED}:
             _must_be_decided(decision)
-        return ruling_of_drawn(prepared, decision.drawn[0], for_check=True)
+        ruling = ruling_of_drawn(prepared, decision.drawn[0], for_check=True)
+        if not prepared.use.explain:
+            return ruling
+        steps = explain(prepared, decision.drawn[0], _grants_of(prepared, segment))
+        return replace(ruling, explanation=steps)
+
+    async def _hot_segment(self, account_id: str) -> Segment | None:
+        """The account's hot segment, if there is one to look at."""
+        try:
+            state = await self.hot.read(account_id)
+        except HotUnavailable:
+            return None
+        return None if state is None else state.segment
 
     async def _is_current(self, account: Account, now: int) -> bool:
         """Whether the account's policy and the catalog, as this replica knows them, are still the newest.
@@ -349,6 +368,12 @@ class Decisions:
             )
             for entry_id, item, mark in zip(ids, prepared, attempt.fingerprints, strict=True)
         ]
+
+
+def _grants_of(prepared: Prepared, segment: Segment | None) -> tuple[SegmentGrant, ...]:
+    """The grants that a decision on the segment would try, in burn order."""
+    credit = None if segment is None else segment.credits.get(prepared.draw.credit)
+    return () if credit is None else credit.grants
 
 
 def _denial(prepared: list[Prepared], drawn: tuple[Drawn, ...]) -> Ruling:

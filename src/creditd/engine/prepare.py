@@ -14,7 +14,7 @@ from creditd.domain.policy import BudgetPolicy, FeaturePolicy, Policy
 from creditd.domain.rates import DEFAULT_METER, Priced
 from creditd.domain.state import Balances
 from creditd.engine.heads import limit_of, reason_of, spans_of
-from creditd.engine.requests import Ruling, Step, Use
+from creditd.engine.requests import Ruling, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +170,10 @@ def ruling_of_drawn(prepared: Prepared, drawn: Drawn, *, for_check: bool) -> Rul
         shortfall=drawn.shortfall,
         balances=_balances_now(draw, drawn),
         overage_used=drawn.overage_used - drawn.from_overage,
-        limit=limit_of(draw, _used_before(drawn), spans_of(draw, drawn)),
+        limit=limit_of(draw, used_before(drawn), spans_of(draw, drawn)),
         value=policy.value if policy.feature.type is FeatureType.CONFIG else None,
         affordable=affordable(prepared, drawn) if for_check else 0,
         catalog_version=prepared.catalog_version,
-        explanation=explain(prepared, drawn) if prepared.use.explain else (),
     )
 
 
@@ -187,7 +186,7 @@ def _balances_now(draw: Draw, drawn: Drawn) -> Balances | None:
     return replace(after, available=after.available + drawn.from_grants + owed, debt=after.debt - owed)
 
 
-def _used_before(drawn: Drawn) -> list[int]:
+def used_before(drawn: Drawn) -> list[int]:
     """The draw's counters before this request: a Check counts nothing."""
     return [used - applied for used, applied in zip(drawn.used, drawn.applied, strict=True)]
 
@@ -195,13 +194,13 @@ def _used_before(drawn: Drawn) -> list[int]:
 def _why(prepared: Prepared, drawn: Drawn) -> str:
     draw = prepared.draw
     if drawn.denied_by == draw.cap_by and 0 <= draw.cap < draw.amount:
-        budget = _budget_of(prepared, drawn.denied_by)
+        budget = budget_of(prepared, drawn.denied_by)
         return f"{budget} allows {_credits(draw.cap)} {draw.credit} a request; this one needs {_credits(draw.amount)}"
     if drawn.denied_by:
         charge = next(item for item in draw.charges if item.key == drawn.denied_by)
         used = drawn.used[draw.charges.index(charge)]
         if charge.micros:
-            budget, need = _budget_of(prepared, charge.key), _credits(draw.amount)
+            budget, need = budget_of(prepared, charge.key), _credits(draw.amount)
             return (
                 f"{budget}: {_credits(used)} of {_credits(charge.cap)} {draw.credit} burned, {need} asked for"
             )
@@ -217,7 +216,7 @@ def _why(prepared: Prepared, drawn: Drawn) -> str:
     return f"needs {need} {draw.credit}, {have} are left; grant or buy {_credits(drawn.shortfall)} more"
 
 
-def _budget_of(prepared: Prepared, counter: str) -> str:
+def budget_of(prepared: Prepared, counter: str) -> str:
     """The budget behind a counter, in words."""
     for budget in prepared.policy.budgets:
         value = budget.value_of(prepared.use.subject, prepared.use.metadata)
@@ -238,7 +237,7 @@ def affordable(prepared: Prepared, drawn: Drawn) -> int:
     """How many units of the default meter would be allowed now; 9e15 stands for no bound."""
     draw, policy = prepared.draw, prepared.policy
     units = AMOUNT_MAX
-    for charge, used in zip(draw.charges, _used_before(drawn), strict=True):
+    for charge, used in zip(draw.charges, used_before(drawn), strict=True):
         if charge.cap >= 0 and not charge.soft and not charge.micros:
             units = min(units, max(0, charge.cap - used))
     if policy.feature.type is FeatureType.CREDIT:
@@ -250,41 +249,8 @@ def affordable(prepared: Prepared, drawn: Drawn) -> int:
         if capacity < AMOUNT_MAX or policy.budgets:
             if draw.cap >= 0:
                 capacity = min(capacity, draw.cap)
-            for charge, used in zip(draw.charges, _used_before(drawn), strict=True):
+            for charge, used in zip(draw.charges, used_before(drawn), strict=True):
                 if charge.micros and charge.cap >= 0 and not charge.soft:
                     capacity = min(capacity, max(0, charge.cap - used))
             units = min(units, policy.rates.affordable(prepared.use.attributes, capacity, prepared.counted))
     return units
-
-
-def explain(prepared: Prepared, drawn: Drawn) -> tuple[Step, ...]:
-    """How the answer came about, in the order of the decision."""
-    draw, policy = prepared.draw, prepared.policy
-    steps = [Step("entitlement", draw.feature, policy.source)]
-    if draw.credit:
-        rate = None
-        if not policy.feature.external_rate:
-            rate = policy.rates.find(prepared.usage, prepared.use.attributes)
-        match = "external" if rate is None else ", ".join(f"{k}={v}" for k, v in rate.match.items()) or "any"
-        steps.append(Step("rate", draw.feature, f"catalog {prepared.catalog_version}: {match}", draw.amount))
-    for charge, used in zip(draw.charges, _used_before(drawn), strict=True):
-        if charge.micros:
-            budget = _budget_of(prepared, charge.key)
-            steps.append(
-                Step(
-                    "budget",
-                    charge.key,
-                    f"{budget}: {_credits(used)} of {_credits(charge.cap)} burned before",
-                    used,
-                )
-            )
-            continue
-        cap = "unlimited" if charge.cap < 0 else str(charge.cap)
-        soft = ", soft" if charge.soft else ""
-        steps.append(Step("limit", charge.key, f"{used} of {cap} used before{soft}"))
-    steps += [Step("grant", grant_id, "pays", amount) for grant_id, amount in drawn.allocations]
-    if drawn.from_overage:
-        steps.append(Step("overage", draw.credit, "beyond the grants", drawn.from_overage))
-    if drawn.denial is not None:
-        steps.append(Step("denial", drawn.denied_by or draw.credit, str(drawn.denial), drawn.shortfall))
-    return tuple(steps)

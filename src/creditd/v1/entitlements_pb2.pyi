@@ -300,8 +300,9 @@ class CheckResponse(_message.Message):
 
     @_builtins.property
     def explanation(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
-        """How the answer came about, in order: policy source, rate chosen, each counter, each grant
-        tried. Empty without `explain`.
+        """How the answer came about, in order: where each entitlement comes from, the rate chosen and
+        why, each limit and budget with its room, each grant tried; last, on a denial, the one thing
+        that denied. Empty without `explain`.
         """
 
     def __init__(
@@ -338,13 +339,17 @@ class Step(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     AMOUNT_MICROS_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """What was looked at: policy, rate, counter, grant."""
+    """What was looked at: entitlement, rate, limit, budget, grant, overage; denial is the last one."""
     key: _builtins.str
-    """Which one: the key or id of the plan, rate, counter or grant."""
+    """Which one: the source of the entitlement, the feature, or the key or id of the limit, budget,
+    grant or credit; for a denial the one that denied.
+    """
     detail: _builtins.str
     """What came of it, in words."""
     amount_micros: _builtins.int
-    """The amount in question, in micro-credits; 0 when there is none."""
+    """The amount in question, in micro-credits, or in units where a limit denied; 0 when there is
+    none.
+    """
     def __init__(
         self,
         *,
