@@ -119,7 +119,10 @@ class Generator:
 
     def on_hold(self, segment: Segment, draw: Draw) -> Draw:
         """The draw as one of a reservation: opens one, joins one, or settles one; or the hold is not as it thinks."""
-        hold = self.pick([Hold("h9", 0, 0), Hold("gone", 3, 90), *segment.holds.values()])
+        open_ones = list(segment.holds.values())
+        hold = self.pick([Hold("h9", 0, 0), *open_ones, *open_ones])
+        if self.chance(0.05):
+            hold = Hold("gone", 3, 90)
         if hold.sequence and self.chance(0.1):
             hold = replace(hold, sequence=hold.sequence + 1)
         if hold.id == "h9":

@@ -11,8 +11,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar
 
-from creditd.domain.entries import CounterChange, Effects, GrantChange
-from creditd.domain.state import Counter, Hold, HoldCharge, HoldOverage, HoldPart
+from creditd.domain.entries import Answer, CounterChange, Effects, Entry, GrantChange, Kind, expiry_key
+from creditd.domain.fold import fold
+from creditd.domain.state import (
+    AccountState,
+    Counter,
+    Hold,
+    HoldCharge,
+    HoldOverage,
+    HoldPart,
+    balance,
+    balances_of,
+)
 
 Pairs: TypeAlias = tuple[tuple[str, int], ...]
 """(grant id, micros), in burn order."""
@@ -268,3 +278,46 @@ def effects_of(step: Settle, returned: Pairs, repaid: Pairs, counted: Iterable[i
         repaid=repaid,
         counted=step.counted,
     )
+
+
+def expire(state: AccountState, hold: Hold, entry_id: str) -> Entry:
+    """The entry by which a hold is released at its expiry. It has what a Commit that comes too late must know."""
+    step = settle(hold, cost=0, units=0, usage={}, keep_open=False)
+    at = max(hold.expires_at, state.at)
+    returned, repaid = share(
+        [pair for pair in step.returns if pair[0] in state.grants], state.debts.get(hold.credit, 0)
+    )
+    effects = effects_of(
+        step, returned, repaid, [countable(state.counters, change, at) for change in step.counts]
+    )
+    back = total(returned) + total(repaid)
+    entry = Entry(
+        id=entry_id,
+        account=state.account,
+        sequence=state.sequence + 1,
+        kind=Kind.RELEASE,
+        at=at,
+        credit=hold.credit,
+        amount=back,
+        balance_after=balance(state, hold.credit) + back,
+        feature=hold.feature,
+        subject=hold.subject,
+        idempotency_key=expiry_key(hold.id),
+        usage=dict(hold.usage),
+        attributes=dict(hold.attributes),
+        metadata=dict(hold.metadata),
+        reservation_id=hold.id,
+        note="expired",
+        effects=effects,
+    )
+    have = balances_of(fold(state, entry), hold.credit)
+    answer = Answer(
+        available=have.available,
+        held=have.held,
+        granted=have.granted,
+        debt=have.debt,
+        next_expiry=have.next_expiry,
+        next_refill=have.next_refill,
+        released=step.released,
+    )
+    return replace(entry, answer=answer)

@@ -204,10 +204,33 @@ def open_segment(
 
 
 def _credit(state: AccountState, credit: str, order: BurnOrder) -> SegmentCredit:
-    active = sorted(
-        (held for held in state.grants.values() if held.active and held.grant.credit == credit),
-        key=lambda held: burn_key(held.grant, order, held.filled_at),
+    active = sorted(_active(state, credit), key=lambda held: burn_key(held.grant, order, held.filled_at))
+    # What a hold may give back needs its grant there, however empty.
+    awaited = {
+        part.grant_id
+        for hold in state.holds.values()
+        if hold.credit == credit
+        for part in hold.parts
+        if not part.lapsed
+    }
+    return SegmentCredit(
+        order=order,
+        balances=balances_of(state, credit),
+        grants=tuple(
+            SegmentGrant(held.grant.id, held.remaining, held.grant.features)
+            for held in active
+            if held.remaining or held.grant.id in awaited
+        ),
     )
+
+
+def _active(state: AccountState, credit: str) -> list[GrantState]:
+    return [held for held in state.grants.values() if held.active and held.grant.credit == credit]
+
+
+def balances_of(state: AccountState, credit: str) -> Balances:
+    """What an account has of a credit."""
+    active = _active(state, credit)
     debt = state.debts.get(credit, 0)
     expiries = [held.grant.expires_at for held in active if held.grant.expires_at is not None]
     waiting = [
@@ -216,25 +239,13 @@ def _credit(state: AccountState, credit: str, order: BurnOrder) -> SegmentCredit
         if not held.active and held.grant.parent and held.grant.credit == credit
     ]
     fillings = [held.next_filling for held in active]
-    holds = [hold for hold in state.holds.values() if hold.credit == credit]
-    # What a hold may give back needs its grant there, however empty.
-    awaited = {part.grant_id for hold in holds for part in hold.parts if not part.lapsed}
-    balances = Balances(
+    return Balances(
         available=sum(held.remaining for held in active) - debt,
-        held=sum(hold.micros for hold in holds),
+        held=sum(hold.micros for hold in state.holds.values() if hold.credit == credit),
         granted=sum(held.grant.amount for held in active),
         debt=debt,
         next_expiry=min(expiries, default=0),
         next_refill=min((instant for instant in (*fillings, *waiting) if instant is not None), default=0),
-    )
-    return SegmentCredit(
-        order=order,
-        balances=balances,
-        grants=tuple(
-            SegmentGrant(held.grant.id, held.remaining, held.grant.features)
-            for held in active
-            if held.remaining or held.grant.id in awaited
-        ),
     )
 
 

@@ -19,7 +19,7 @@ from creditd.domain.grants import Category, Grant, default_priority
 from creditd.domain.periods import add_periods, anchored_window
 from creditd.domain.policy import BILLING_PERIOD
 from creditd.domain.roll import give
-from creditd.domain.state import AccountState, balance
+from creditd.domain.state import AccountState, balance, returnable
 from creditd.engine.balances import credit_balances
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.control_types import SubscriptionChange, SubscriptionResult
@@ -199,7 +199,8 @@ def must_fit(state: AccountState, grant: Grant) -> None:
         for held in state.grants.values()
         if not held.active and held.grant.credit == grant.credit
     )
-    if balance(state, grant.credit) + waiting + grant.amount > AMOUNT_MAX:
+    have = balance(state, grant.credit) + returnable(state, grant.credit)
+    if have + waiting + grant.amount > AMOUNT_MAX:
         raise OutOfRange(
             f"the grant would take the balance of {grant.credit!r} beyond {AMOUNT_MAX} micros",
             reason="BALANCE_OUT_OF_RANGE",

@@ -35,6 +35,7 @@ from creditd.engine.load import Loader
 from creditd.engine.lookup import KeyLookup
 from creditd.engine.policies import Policies
 from creditd.engine.requests import Ruling, Use
+from creditd.engine.reservations import keyed
 from creditd.engine.verify import Verifier
 from creditd.hot.store import HotStore
 from creditd.ledger.store import Ledger
@@ -132,6 +133,19 @@ class Engine:
             reason=BATCH_ABORTED,
         )
         return [denied if index == place else not_done for index in range(len(uses))]
+
+    async def reserve(self, use: Use) -> Ruling:
+        """Hold, or say why not; `use` has a reservation to open."""
+        return await self.decisions.consume(use)
+
+    async def on_reservation(self, use: Use) -> Ruling:
+        """Extend, commit or release the reservation that `use` names by its id.
+
+        Raises:
+            NotFound: there is no such reservation.
+            FailedPrecondition: it has ended in another way.
+        """
+        return await self.decisions.consume(keyed(use))
 
     async def get_balance(self, account: str, credit: str) -> BalanceView:
         """What the account has of one credit, or of all."""

@@ -185,6 +185,11 @@ class HotStore:
             return HotHold(is_warm=False, hold=None)
         return HotHold(is_warm=True, hold=None if value is None else decode_hold(hold_id, value))
 
+    async def knows_key(self, account: str, key: str) -> bool:
+        """Whether the record of an idempotency key is there."""
+        connection = await self._connected()
+        return bool(await connection.call("EXISTS", record_key(account, key)))
+
     async def clear(self, bucket: int, unit_ids: Sequence[str]) -> None:
         """Take units that are durable out of an outbox."""
         connection = await self._connected()
