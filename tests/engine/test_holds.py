@@ -12,6 +12,7 @@ from creditd.domain.entries import Kind
 from creditd.domain.errors import FailedPrecondition, IdempotencyKeyReused, NotFound
 from creditd.engine.control_types import EntryQuery
 from creditd.engine.requests import Action, Reservation, Use
+from creditd.hot.connection import HotUnavailable
 
 CREDIT = 1_000_000
 MINUTE = 60_000
@@ -470,8 +471,6 @@ async def test_hot_store_lost_between_reserve_and_commit(engine):
 
 
 async def test_everything_goes_without_the_hot_store(world, engine, monkeypatch):
-    from creditd.hot.connection import HotUnavailable
-
     async def away():
         raise HotUnavailable("away", sent=False)
 
@@ -493,6 +492,7 @@ async def test_everything_goes_without_the_hot_store(world, engine, monkeypatch)
     assert (part.charged, part.reserved) == (5 * CREDIT, 35 * CREDIT)
     assert (done.charged, done.released) == (12 * CREDIT, 23 * CREDIT)
     assert replay.replayed
+    await forget_hot(engine)
     assert await have(engine) == (83, 0)
 
 

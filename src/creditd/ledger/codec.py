@@ -46,6 +46,7 @@ STATE_FORMAT: Final = 3
 
 _EMPTY: Final = "{}"
 _NO_EFFECTS: Final = Effects()
+_hold_effects: Final = attrgetter("hold", "closed", "held", "lapsed", "repaid", "counted")
 _answer_values: Final = attrgetter(*(answer_field.name for answer_field in fields(Answer)))
 
 
@@ -118,22 +119,17 @@ def _encode_effects(effects: Effects) -> dict[str, Any]:
         document["x"] = effects.ended
     if effects.filled_at:
         document["f"] = effects.filled_at
-    if effects.hold is not None or effects.closed:
-        document |= _encode_hold_effects(effects)
+    if any(_hold_effects(effects)):
+        _encode_hold_effects(effects, document)
     return document
 
 
-def _encode_hold_effects(effects: Effects) -> dict[str, Any]:
-    """What an entry does to a reservation; kept apart from what every entry pays for."""
-    optional = {
-        "h": None if effects.hold is None else hold_document(effects.hold),
-        "s": effects.closed,
-        "v": effects.held,
-        "l": effects.lapsed,
-        "r": effects.repaid,
-        "k": [(change.key, change.start, change.end, change.delta) for change in effects.counted],
-    }
-    return {key: value for key, value in optional.items() if value}
+def _encode_hold_effects(effects: Effects, document: dict[str, Any]) -> None:
+    """What an entry does to a reservation."""
+    hold = None if effects.hold is None else hold_document(effects.hold)
+    counted = [(change.key, change.start, change.end, change.delta) for change in effects.counted]
+    values = (hold, effects.closed, effects.held, effects.lapsed, effects.repaid, counted)
+    document.update((name, value) for name, value in zip("hsvlrk", values, strict=True) if value)
 
 
 def _decode_effects(document: dict[str, Any]) -> Effects:
