@@ -82,8 +82,8 @@ class Answer:
     """What the caller was told, kept so that a replay gets the first answer again.
 
     Amounts in micros; instants in ms, 0 = none. The limit fields are those of the tightest counter;
-    `limit_max` is -1 when the answer has no limit and -2 when it is unlimited. `released` is what a reservation gave
-    back by it, `reserved` what the reservation holds after it, until `expires_at`.
+    `limit_max` is -1 when the answer has no limit and -2 when it is unlimited. `released` is what a reservation or a
+    refund gave back by it, `reserved` what the reservation holds after it, until `expires_at`.
     """
 
     reason: str = ""

@@ -34,7 +34,8 @@ from creditd.engine.ids import id_source
 from creditd.engine.load import Loader
 from creditd.engine.lookup import KeyLookup
 from creditd.engine.policies import Policies
-from creditd.engine.requests import Ruling, Use
+from creditd.engine.refunds import Refunds
+from creditd.engine.requests import Refund, Ruling, Use
 from creditd.engine.reservations import keyed
 from creditd.engine.verify import Verifier
 from creditd.hot.store import HotStore
@@ -87,6 +88,7 @@ class Engine:
         self.catalog_control = CatalogControl(ledger, hot, self.catalogs, wall_ms)
         self._accounts = AccountsControl(ledger, self.policies, self.catalogs, self.loader, new_id)
         self._grants = GrantsControl(self.catalogs, self.loader, new_id)
+        self._refunds = Refunds(self.loader, new_id)
         self._balances = BalanceReader(ledger, hot, self.policies, self.catalogs, self.loader)
         self._verifier = Verifier(ledger, hot, self.policies, self.catalogs, self.loader)
 
@@ -146,6 +148,10 @@ class Engine:
             FailedPrecondition: it has ended in another way.
         """
         return await self.decisions.consume(keyed(use))
+
+    async def refund(self, request: Refund) -> Ruling:
+        """Give back all or a part of what an entry burned."""
+        return await self._refunds.refund(request)
 
     async def get_balance(self, account: str, credit: str) -> BalanceView:
         """What the account has of one credit, or of all."""

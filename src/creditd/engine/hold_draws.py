@@ -27,11 +27,9 @@ def on_hold(draw: Draw, use: Use, usage: Mapping[str, int], *, units: int, now: 
         sums = {meter: hold.usage.get(meter, 0) + usage.get(meter, 0) for meter in sorted(meters)}
         return _joining(draw, replace(hold, usage=sums), reservation, now)
     step = settle(hold, cost=draw.amount, units=units, usage=usage, keep_open=reservation.keep_open)
-    amount = draw.amount - step.charged
     return replace(
         draw,
-        amount=amount,
-        overage=draw.overage if amount else None,
+        amount=draw.amount - step.charged,
         # What is counted is in the step; these tell how the limits stand after it.
         charges=tuple(replace(charge, delta=0) for charge in draw.charges if not charge.micros),
         hold=step,

@@ -95,7 +95,8 @@ def _untouched(use: Use, policy: Policy, feature: FeaturePolicy | None, now: int
     )
     extends = use.reservation is not None and use.reservation.action is Action.EXTEND
     denied = known.denied if extends else ""
-    draw = replace(draw, order=order)
+    overage = known.overage.room(now) if known.overage else None
+    draw = replace(draw, order=order, overage=overage)
     return Prepared(use, known, draw, {}, None, policy.index.version, denied, {})
 
 

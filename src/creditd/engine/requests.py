@@ -119,3 +119,14 @@ class Ruling:
     released: int = 0
     reserved: int = 0
     expires_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """What to undo of an entry; `amount` in micros, None = all that is left of what it burned."""
+
+    account: str
+    entry_id: str
+    amount: int | None
+    idempotency_key: str
+    reason: str = ""
