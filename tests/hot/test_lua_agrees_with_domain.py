@@ -14,7 +14,18 @@ from creditd.domain.accounts import Epoch
 from creditd.domain.amounts import AMOUNT_MAX
 from creditd.domain.catalog import BurnOrder
 from creditd.domain.decide import Charge, Draw, Mode, Operation, Outcome, OverageRoom, TierCount, decide
-from creditd.domain.state import Balances, Counter, Segment, SegmentCredit, SegmentGrant
+from creditd.domain.holds import Join, settle
+from creditd.domain.state import (
+    Balances,
+    Counter,
+    Hold,
+    HoldCharge,
+    HoldOverage,
+    HoldPart,
+    Segment,
+    SegmentCredit,
+    SegmentGrant,
+)
 from creditd.hot.answers import Code, Decided, Denied, Undecided
 from creditd.hot.store import HotStore, Item
 
@@ -60,14 +71,75 @@ class Generator:
             if self.chance(0.5):
                 start, end = (0, 0) if key == "gauge" else self.pick(WINDOWS)
                 counters[key] = Counter(start, end, self.amount())
+        credits = {credit: self.credit() for credit in CREDITS if self.chance(0.9)}
+        sequence = self.upto(5)
+        holds = [self.hold(f"h{i}", credits, sequence) for i in range(self.upto(2))]
         return Segment(
-            sequence=self.upto(5),
+            sequence=sequence,
             at=self.upto(120),
             end=self.pick((90, 150, 2**45)),
             policy_version=self.pick((3, 3, 3, 3, 4)),
             raised=self.upto(2),
-            credits={credit: self.credit() for credit in CREDITS if self.chance(0.9)},
+            credits=credits,
             counters=counters,
+            holds={hold.id: hold for hold in holds},
+        )
+
+    def hold(self, hold_id: str, credits: dict[str, SegmentCredit], sequence: int) -> Hold:
+        credit = self.pick((*CREDITS, ""))
+        there = credits[credit].grants if credit in credits else ()
+        parts = [
+            HoldPart(grant.id, 1 + self.upto(5), self.chance(0.2)) for grant in there if self.chance(0.6)
+        ]
+        overage = [
+            HoldOverage("o:gold", *window, 1 + self.upto(5), self.chance(0.3))
+            for window in WINDOWS
+            if credit and self.chance(0.3)
+        ]
+        spans = {"gauge": (0, 0), "first": (40, 130), "slide@0": (0, 100), "slide@1": (100, 200)}
+        charges = [
+            HoldCharge(key, *spans.get(key, self.pick(WINDOWS)), self.upto(6), key == "b:a")
+            for key in ("l:a", "gauge", "b:a", "first", "slide@0", "slide@1")
+            if self.chance(0.3)
+        ]
+        return Hold(
+            hold_id,
+            self.upto(sequence) or 1,
+            self.pick((90, 150, 2**45)),
+            credit,
+            self.pick(FEATURES),
+            "user-é",
+            tuple(parts),
+            tuple(overage),
+            tuple(charges),
+            {"tokens": self.upto(9)} if self.chance(0.7) else {},
+            {"model": "big"} if self.chance(0.3) else {},
+            {"trace": "x"} if self.chance(0.3) else {},
+        )
+
+    def on_hold(self, segment: Segment, draw: Draw) -> Draw:
+        """The draw as one of a reservation: opens one, joins one, or settles one; or the hold is not as it thinks."""
+        open_ones = list(segment.holds.values())
+        hold = self.pick([Hold("h9", 0, 0), *open_ones, *open_ones])
+        if self.chance(0.05):
+            hold = Hold("gone", 3, 90)
+        if hold.sequence and self.chance(0.1):
+            hold = replace(hold, sequence=hold.sequence + 1)
+        if hold.id == "h9":
+            hold = replace(hold, credit=draw.credit, feature=draw.feature, usage={"tokens": 2})
+        if hold.sequence == 0 or self.chance(0.3):
+            held = replace(hold, expires_at=self.pick((80, 150, 2**44)))
+            amount = draw.amount if hold.credit == draw.credit else 0
+            return replace(draw, mode=Mode.ENFORCE, credit=hold.credit, amount=amount, hold=Join(held))
+        cost = self.pick((0, 0, self.amount())) if hold.credit else 0
+        step = settle(hold, cost=cost, units=self.upto(8), usage={"tokens": 1}, keep_open=self.chance(0.4))
+        return replace(
+            draw,
+            mode=Mode.RECORD,
+            credit=hold.credit,
+            amount=cost - step.charged,
+            overage=draw.overage if hold.credit else None,
+            hold=step,
         )
 
     def charge(self, key: str, window: tuple[int, int]) -> Charge:
@@ -115,6 +187,8 @@ class Generator:
         now = self.upto(199)
         window = WINDOWS[max(now, segment.at) >= 100] if self.chance(0.9) else self.pick(WINDOWS)
         draws = [self.draw(window) for _ in range(self.pick((1, 1, 1, 2, 3)))]
+        if self.chance(0.4):
+            draws[0] = self.on_hold(segment, draws[0])
         if self.chance(0.9):
             orders = {key: credit.order for key, credit in segment.credits.items()}
             draws = [replace(draw, order=orders.get(draw.credit, draw.order)) for draw in draws]
@@ -127,6 +201,7 @@ CODES = {
     Outcome.LATE: Code.LATE,
     Outcome.RANGE: Code.RANGE,
     Outcome.PRICE: Code.PRICE,
+    Outcome.HOLD: Code.HOLD,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -15,7 +16,7 @@ from tests.ledger.making import entry
 from creditd.domain.catalog import Catalog, Entitlement, Limit, Plan
 from creditd.domain.entries import Answer, Effects, Entry, GrantChange, Kind
 from creditd.domain.grants import Grant
-from creditd.domain.state import AccountState, Counter, GrantState
+from creditd.domain.state import AccountState, Counter, GrantState, Hold
 from creditd.ledger.codec import (
     STATE_FORMAT,
     decode_grant,
@@ -49,7 +50,7 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return st.lists(values(arguments[0]), max_size=2).map(tuple)
     if origin is tuple:
         return st.tuples(*map(values, arguments))
-    if origin is dict:
+    if origin in {dict, Mapping}:
         return st.dictionaries(values(arguments[0]), values(arguments[1]), max_size=2)
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return st.sampled_from(kind)
@@ -59,6 +60,7 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
 
 @st.composite
 def states(draw: st.DrawFn) -> AccountState:
+    holds = draw(st.lists(values(Hold), max_size=2, unique_by=lambda each: each.id))
     held = draw(st.lists(values(GrantState), max_size=3, unique_by=lambda each: each.grant.id))
     return AccountState(
         account="acme",
@@ -67,6 +69,7 @@ def states(draw: st.DrawFn) -> AccountState:
         grants={each.grant.id: each for each in held},
         debts=draw(values(dict[str, int])),
         counters=draw(values(dict[str, Counter])),
+        holds={each.id: each for each in holds},
     )
 
 

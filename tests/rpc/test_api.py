@@ -331,13 +331,15 @@ async def test_entries_page_newest_first_and_verify_agrees(demo):
 
 
 async def test_unserved_rpc_says_so(demo):
-    error = await refused(demo.entitlements.Reserve(pb.ReserveRequest(account="acme", feature="chat")))
+    error = await refused(
+        demo.entitlements.AcquireLease(pb.AcquireLeaseRequest(account="acme", credit="credits"))
+    )
     stream = demo.entitlements.Session()
     with pytest.raises(grpc.aio.AioRpcError) as streamed:
         await stream.read()
 
     assert error.code() is streamed.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert "Reserve is not served by this release" in error.details()
+    assert "AcquireLease is not served by this release" in error.details()
 
 
 async def test_health_is_serving(demo):

@@ -10,172 +10,47 @@ credits. All draws of an operation go ahead, or none.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from enum import IntEnum, StrEnum
+from dataclasses import replace
 
 from creditd.domain.amounts import AMOUNT_MAX
-from creditd.domain.catalog import BurnOrder
-from creditd.domain.state import Balances, Counter, Segment, SegmentCredit, SegmentGrant
+from creditd.domain.draws import (
+    Charge,
+    Decision,
+    Denial,
+    Draw,
+    Drawn,
+    Mode,
+    Operation,
+    Outcome,
+    OverageRoom,
+    TierCount,
+)
+from creditd.domain.holds import HoldStep, Join, Pairs, Settle, countable, joined, share, total
+from creditd.domain.state import (
+    Counter,
+    Hold,
+    HoldCharge,
+    HoldOverage,
+    Segment,
+    SegmentCredit,
+    SegmentGrant,
+)
 
-
-class Mode(IntEnum):
-    """What happens when there is not enough: all or nothing, what is there, or record it as debt."""
-
-    ENFORCE = 1
-    PARTIAL = 2
-    RECORD = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """A counter that a draw touches: `delta` units in the window [start, end), at most `cap` (-1 = unlimited).
-
-    With `micros` it counts what the draw burns and `delta` is 0. `soft` counters never deny. A gauge has start
-    and end 0; its delta may be negative and it never goes below 0. One that `opens` counts in the counter's own window
-    while that lasts, and in [start, end) only when it is over. `also` are other counters, with the starts of their
-    windows, whose use counts as this one's: the earlier parts of a sliding window.
-    """
-
-    key: str
-    start: int
-    end: int
-    cap: int
-    delta: int = 0
-    soft: bool = False
-    micros: bool = False
-    opens: bool = False
-    also: tuple[tuple[str, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class OverageRoom:
-    """The counter of overage: up to `cap` micros in the window [start, end), -1 = uncapped.
-
-    With `carry_debt` the overage is owed as well: the next grants pay it.
-    """
-
-    key: str
-    start: int
-    end: int
-    cap: int
-    carry_debt: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TierCount:
-    """A meter with graduated prices: `delta` units more in the window [start, end) of the counter `key`.
-
-    The draw's price holds only while the counter is within [low, high].
-    """
-
-    key: str
-    start: int
-    end: int
-    delta: int
-    low: int
-    high: int
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """One thing that an operation takes: `amount` micros of `credit` ("" = none) and the counters beside it.
-
-    `cap` bounds the amount of this draw (-1 = unlimited); `cap_by` names the budget that says so.
-    """
-
-    feature: str
-    mode: Mode = Mode.ENFORCE
-    credit: str = ""
-    order: BurnOrder = BurnOrder.SOONEST_EXPIRY_FIRST
-    amount: int = 0
-    floor: int = 0
-    overage: OverageRoom | None = None
-    charges: tuple[Charge, ...] = ()
-    cap: int = -1
-    cap_by: str = ""
-    tiers: tuple[TierCount, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """All draws go ahead or none; `now` in ms; `policy_version` is the one that the draws were priced with."""
-
-    now: int
-    policy_version: int
-    draws: tuple[Draw, ...]
-
-
-class Denial(StrEnum):
-    """Why a draw may not go ahead."""
-
-    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
-    BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
-    INSUFFICIENT_CREDITS = "INSUFFICIENT_CREDITS"
-    FLOOR_REACHED = "FLOOR_REACHED"
-    OVERAGE_CAP_REACHED = "OVERAGE_CAP_REACHED"
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """What one draw took, or would need; amounts in micros.
-
-    `used` and `applied` go with the draw's charges: what each counter has afterwards and what was added to it; and so
-    do `spans`, the windows that were counted in, left out when they are the charges' own.
-    `spendable` and `overage_room` (-1 = unlimited) are what was there before; `balances` those after. On a
-    denial nothing was taken:
-    `denial` says why, `denied_by` names the counter if one did, `shortfall` what was missing.
-    """
-
-    denial: Denial | None = None
-    denied_by: str = ""
-    shortfall: int = 0
-    from_grants: int = 0
-    from_overage: int = 0
-    debt: int = 0
-    allocations: tuple[tuple[str, int], ...] = ()
-    used: tuple[int, ...] = ()
-    applied: tuple[int, ...] = ()
-    overage_used: int = 0
-    spendable: int = 0
-    overage_room: int = 0
-    balances: Balances | None = None
-    spans: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def charged(self) -> int:
-        """What is burned in all: from grants, as overage and as debt."""
-        return self.from_grants + self.from_overage + self.debt
-
-
-class Outcome(StrEnum):
-    """What became of an operation."""
-
-    DECIDED = "decided"
-    DENIED = "denied"
-    ROLL = "roll"
-    POLICY = "policy"
-    LATE = "late"
-    RANGE = "range"
-    PRICE = "price"
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The outcome of `decide`.
-
-    DECIDED: `drawn` has every draw and `segment` is the new one. DENIED: the last of `drawn` is the denied one
-    and nothing changed. ROLL: the segment is over, or was built for an older policy or another burn order.
-    POLICY: the operation was priced
-    with an older policy than the segment's. LATE: the operation's `now` lies before the segment's latest entry and
-    another window; decide again at `at`. RANGE: a balance or counter would leave +-9e15. PRICE: a meter with graduated
-    prices is elsewhere than the price was made for; `tiers_used` has the counters of the draw's tiers.
-    """
-
-    outcome: Outcome
-    segment: Segment
-    at: int
-    drawn: tuple[Drawn, ...] = ()
-    tiers_used: tuple[int, ...] = ()
+__all__ = [
+    "Charge",
+    "Decision",
+    "Denial",
+    "Draw",
+    "Drawn",
+    "Mode",
+    "Operation",
+    "Outcome",
+    "OverageRoom",
+    "TierCount",
+    "decide",
+    "join",
+    "owed_overage",
+]
 
 
 class _Range(Exception):
@@ -194,6 +69,10 @@ class _Price(Exception):
         self.used = used
 
 
+class _Hold(Exception):
+    """A draw's hold has changed or is not there."""
+
+
 def decide(segment: Segment, operation: Operation) -> Decision:
     """Decide an operation on a segment; pure."""
     at = max(operation.now, segment.at)
@@ -205,24 +84,26 @@ def decide(segment: Segment, operation: Operation) -> Decision:
         return Decision(Outcome.ROLL, segment, at)
     work = replace(segment, credits=dict(segment.credits), counters=dict(segment.counters))
     drawn: list[Drawn] = []
+    raised = segment.raised
     try:
-        for draw in operation.draws:
-            work, result = _draw(work, draw, at)
+        for sequence, draw in enumerate(operation.draws, segment.sequence + 1):
+            work, result = _draw(work, draw, at, sequence)
             drawn.append(result)
             if result.denial is not None:
                 return Decision(Outcome.DENIED, segment, at, tuple(drawn))
+            if any(delta < 0 for delta in result.applied):
+                raised = sequence
+            if isinstance(draw.hold, Settle) and draw.hold.raises:
+                raised = sequence
     except _Late:
         return Decision(Outcome.LATE, segment, at)
     except _Range:
         return Decision(Outcome.RANGE, segment, at)
     except _Price as price:
         return Decision(Outcome.PRICE, segment, at, tiers_used=price.used)
-    sequence = segment.sequence + len(operation.draws)
-    raised = segment.raised
-    for offset, result in enumerate(drawn, 1):
-        if any(delta < 0 for delta in result.applied):
-            raised = segment.sequence + offset
-    after = replace(work, sequence=sequence, at=at, raised=raised)
+    except _Hold:
+        return Decision(Outcome.HOLD, segment, at)
+    after = replace(work, sequence=segment.sequence + len(drawn), at=at, raised=raised)
     return Decision(Outcome.DECIDED, after, at, tuple(drawn))
 
 
@@ -271,8 +152,12 @@ def _check_tiers(counters: Mapping[str, Counter], draw: Draw, at: int) -> None:
         raise _Price(used)
 
 
-def _draw(segment: Segment, draw: Draw, at: int) -> tuple[Segment, Drawn]:
+def _draw(segment: Segment, draw: Draw, at: int, sequence: int) -> tuple[Segment, Drawn]:
+    _check_hold(segment, draw.hold)
     _check_tiers(segment.counters, draw, at)
+    settled = Drawn()
+    if isinstance(draw.hold, Settle):
+        segment, settled = _settle(segment, draw.credit, draw.hold, at, sequence)
     spans = tuple(_span(segment.counters, charge, at) for charge in draw.charges)
     used = tuple(
         _used_by(segment.counters, charge, span, at) for charge, span in zip(draw.charges, spans, strict=True)
@@ -280,7 +165,8 @@ def _draw(segment: Segment, draw: Draw, at: int) -> tuple[Segment, Drawn]:
     room = draw.overage
     overage_used = 0 if room is None else _used(segment.counters, room.key, room.start, room.end, at)
     credit = segment.credits.get(draw.credit)
-    facts = Drawn(
+    facts = replace(
+        settled,
         used=used,
         applied=(0,) * len(used),
         overage_used=overage_used,
@@ -297,7 +183,76 @@ def _draw(segment: Segment, draw: Draw, at: int) -> tuple[Segment, Drawn]:
         segment, facts = _burn(segment, draw, credit, facts, micros_room)
         if facts.denial is not None:
             return segment, facts
-    return _count(segment, draw, facts, units, spans, at)
+    segment, facts = _count(segment, draw, facts, units, spans, at)
+    if isinstance(draw.hold, Join):
+        hold = join(draw, facts, sequence)
+        segment = replace(
+            segment, holds={**segment.holds, hold.id: hold}, end=min(segment.end, hold.expires_at)
+        )
+    return segment, facts
+
+
+def _check_hold(segment: Segment, step: HoldStep | None) -> None:
+    if step is None:
+        return
+    present = segment.holds.get(step.hold.id)
+    if (0 if present is None else present.sequence) != step.hold.sequence:
+        raise _Hold
+
+
+def join(draw: Draw, drawn: Drawn, sequence: int = 0) -> Hold:
+    """The hold of a draw that joins one, after it went ahead."""
+    if not isinstance(draw.hold, Join):
+        raise TypeError("the draw joins no hold")
+    overage: tuple[HoldOverage, ...] = ()
+    if draw.overage is not None and drawn.from_overage:
+        room = draw.overage
+        overage = (HoldOverage(room.key, room.start, room.end, drawn.from_overage, room.carry_debt),)
+    spans = drawn.spans or tuple((charge.start, charge.end) for charge in draw.charges)
+    charges = tuple(
+        HoldCharge(charge.key, start, end, applied, charge.micros)
+        for charge, (start, end), applied in zip(draw.charges, spans, drawn.applied, strict=True)
+    )
+    return joined(draw.hold.hold, drawn.allocations, overage, charges, sequence)
+
+
+def _settle(segment: Segment, key: str, step: Settle, at: int, sequence: int) -> tuple[Segment, Drawn]:
+    """What leaves the hold goes where it belongs: to its grants, to the debt, out of the counters."""
+    credits, holds, counters = dict(segment.credits), dict(segment.holds), dict(segment.counters)
+    returned: Pairs = ()
+    repaid: Pairs = ()
+    credit = credits.get(key)
+    if credit is not None:
+        have = credit.balances
+        there = {grant.id for grant in credit.grants}
+        returned, repaid = share([pair for pair in step.returns if pair[0] in there], have.debt)
+        available = have.available + total(returned) + total(repaid) - step.owed
+        if abs(available) > AMOUNT_MAX:
+            raise _Range
+        balances = replace(
+            have,
+            available=available,
+            held=have.held - step.held,
+            debt=have.debt - total(repaid) + step.owed,
+        )
+        back = dict(returned)
+        grants = tuple(
+            replace(grant, remaining=grant.remaining + back.get(grant.id, 0)) for grant in credit.grants
+        )
+        credits[key] = replace(credit, balances=balances, grants=grants)
+    counted: list[int] = []
+    for change in step.counts:
+        delta = countable(counters, change, at)
+        counted.append(delta)
+        if delta:
+            used = _used(counters, change.key, change.start, change.end, at)
+            _set(counters, change.key, change.start, change.end, used + delta)
+    if step.after is None:
+        del holds[step.hold.id]
+    else:
+        holds[step.hold.id] = replace(step.after, sequence=sequence)
+    after = replace(segment, credits=credits, holds=holds, counters=counters)
+    return after, Drawn(returned=returned, repaid=repaid, counted=tuple(counted))
 
 
 def _burn(
@@ -320,7 +275,12 @@ def _burn(
     owed = debt + owed_overage(draw, from_overage)
     if before.available - from_grants - owed < -AMOUNT_MAX:
         raise _Range
-    balances = replace(before, available=before.available - from_grants - owed, debt=before.debt + owed)
+    balances = replace(
+        before,
+        available=before.available - from_grants - owed,
+        debt=before.debt + owed,
+        held=before.held + (from_grants + from_overage if isinstance(draw.hold, Join) else 0),
+    )
     grants, allocations = _allocate(credit.grants, draw.feature, from_grants)
     counters = dict(segment.counters)
     overage_used = facts.overage_used + from_overage
@@ -413,8 +373,10 @@ def _allocate(
 
 
 def owed_overage(draw: Draw, from_overage: int) -> int:
-    """How much of a draw's overage becomes debt."""
-    return from_overage if draw.overage is not None and draw.overage.carry_debt else 0
+    """How much of a draw's overage becomes debt; what is only held is not owed yet."""
+    if draw.overage is None or isinstance(draw.hold, Join):
+        return 0
+    return from_overage if draw.overage.carry_debt else 0
 
 
 def _set(counters: dict[str, Counter], key: str, start: int, end: int, used: int) -> None:
@@ -432,16 +394,18 @@ def _count(
     at: int,
 ) -> tuple[Segment, Drawn]:
     counters = dict(segment.counters)
-    applied: list[int] = []
-    after: list[int] = []
-    for charge, before, (start, end) in zip(draw.charges, facts.used, spans, strict=True):
+    applied = [0] * len(draw.charges)
+    after = list(facts.used)
+    # What a hold counts is done when it is settled; the charges only tell how the limits stand.
+    charges = () if isinstance(draw.hold, Settle) else draw.charges
+    for place, charge in enumerate(charges):
+        start, end = spans[place]
         delta = facts.charged if charge.micros else charge.delta
         if units is not None and not charge.micros:
             delta = min(delta, units)
-        delta = max(delta, -before)
+        applied[place] = delta = max(delta, -after[place])
         _set(counters, charge.key, start, end, _used(counters, charge.key, start, end, at) + delta)
-        applied.append(delta)
-        after.append(before + delta)
+        after[place] += delta
     for tier in draw.tiers:
         before = _used(counters, tier.key, tier.start, tier.end, at)
         _set(counters, tier.key, tier.start, tier.end, before + tier.delta)

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from creditd.domain.catalog import Money
 from creditd.domain.grants import Grant
+from creditd.domain.state import Hold
 
 
 class Kind(StrEnum):
@@ -54,6 +55,11 @@ class Effects:
     `put` replaces or adds a grant's definition; `activated` names a grant that becomes drawable by this
     entry and `ended` one that is gone for good. `filled_at` is the instant up to which the entry's grant is filled
     by it. `debt` is the change of the entry's credit's debt.
+
+    Of reservations: `hold` adds or replaces an open one and `closed` names one that ends; `held` is the change of what
+    the credit's holds hold. The rest changes nothing and is for readers: `lapsed` (grant, micros) was held and is
+    lost, as its grant's time had passed; `repaid` (grant, micros) was held and has paid the debt; `counted` is what a
+    hold had counted before, in micros, and this entry burned.
     """
 
     grants: tuple[GrantChange, ...] = ()
@@ -63,6 +69,12 @@ class Effects:
     activated: str = ""
     ended: str = ""
     filled_at: int = 0
+    hold: Hold | None = None
+    closed: str = ""
+    held: int = 0
+    lapsed: tuple[tuple[str, int], ...] = ()
+    repaid: tuple[tuple[str, int], ...] = ()
+    counted: tuple[CounterChange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,8 @@ class Answer:
     """What the caller was told, kept so that a replay gets the first answer again.
 
     Amounts in micros; instants in ms, 0 = none. The limit fields are those of the tightest counter;
-    `limit_max` is -1 when the answer has no limit and -2 when it is unlimited.
+    `limit_max` is -1 when the answer has no limit and -2 when it is unlimited. `released` is what a reservation or a
+    refund gave back by it, `reserved` what the reservation holds after it, until `expires_at`.
     """
 
     reason: str = ""
@@ -87,6 +100,9 @@ class Answer:
     limit_max: int = -1
     limit_used: int = 0
     resets_at: int = 0
+    released: int = 0
+    reserved: int = 0
+    expires_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +144,20 @@ class Entry:
     def is_tombstone(self) -> bool:
         """Whether the entry only fills the place of a decision that never landed."""
         return self.kind is Kind.ADJUST and self.note == TOMBSTONE
+
+
+INTERNAL_KEY = "\x01"
+"""How idempotency keys begin that are creditd's own: callers' have printable text only. Never told to callers."""
+
+
+def settle_key(reservation_id: str) -> str:
+    """The key of the one entry that ends a reservation for its caller: the last COMMIT, or the RELEASE."""
+    return f"{INTERNAL_KEY}settle/{reservation_id}"
+
+
+def expiry_key(reservation_id: str) -> str:
+    """The key of the entry by which a reservation was released at its expiry."""
+    return f"{INTERNAL_KEY}expired/{reservation_id}"
 
 
 TOMBSTONE = "tombstone"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from creditd.domain.entries import CounterChange, Entry
-from creditd.domain.state import AccountState, Counter, GrantState
+from creditd.domain.state import AccountState, Counter, GrantState, Hold
 
 
 class BrokenLedger(Exception):
@@ -17,7 +17,8 @@ def fold(state: AccountState, entry: Entry) -> AccountState:
     """`state` with the effects of `entry`, which must be the next in sequence.
 
     Raises:
-        BrokenLedger: the entry does not follow, or takes more from a grant than it has.
+        BrokenLedger: the entry does not follow, takes more from a grant than it has, or changes a hold that is not
+            open.
     """
     if entry.sequence != state.sequence + 1:
         raise BrokenLedger(f"{entry.account}: entry {entry.sequence} follows {state.sequence}")
@@ -47,6 +48,7 @@ def fold(state: AccountState, entry: Entry) -> AccountState:
         grants=grants,
         debts=_with_debt(state, entry),
         counters=count(state.counters, effects.counters),
+        holds=_with_holds(state, entry),
     )
 
 
@@ -72,3 +74,31 @@ def _with_debt(state: AccountState, entry: Entry) -> dict[str, int]:
     if entry.effects.debt:
         debts[entry.credit] = debts.get(entry.credit, 0) + entry.effects.debt
     return debts
+
+
+def _with_holds(state: AccountState, entry: Entry) -> Mapping[str, Hold]:
+    effects = entry.effects
+    gone = effects.ended or (entry.grant_id if effects.filled_at else "")
+    if effects.hold is None and not effects.closed and not (gone and state.holds):
+        return state.holds
+    holds = dict(state.holds)
+    changed = effects.closed or (effects.hold.id if effects.hold is not None else "")
+    if changed and changed != entry.id and changed not in holds:
+        raise BrokenLedger(
+            f"{entry.account}: entry {entry.sequence} changes hold {changed}, which is not open"
+        )
+    if effects.hold is not None:
+        holds[changed] = replace(effects.hold, sequence=entry.sequence)
+    elif changed:
+        del holds[changed]
+    if gone:
+        for hold in state.holds.values():
+            if any(part.grant_id == gone and not part.lapsed for part in hold.parts):
+                holds[hold.id] = _lapse(hold, gone, entry.sequence)
+    return holds
+
+
+def _lapse(hold: Hold, grant_id: str, sequence: int) -> Hold:
+    """A hold after the period of a grant that it has taken from is over: that part goes nowhere back."""
+    parts = tuple(replace(part, lapsed=part.lapsed or part.grant_id == grant_id) for part in hold.parts)
+    return replace(hold, sequence=sequence, parts=parts)

@@ -1,4 +1,6 @@
-"""`due`: the entries that time itself owes an account: expiries, fillings, activations, debts paid by new credits.
+"""`due`: the entries that time itself owes an account.
+
+They are holds released, expiries, fillings, activations, and debts paid by new credits.
 
 Nothing here needs a cron job: the entries are laid down on the next touch, each with the instant at which it
 took effect. Many boundaries passed at once give the same state as each touched in its turn.
@@ -14,20 +16,23 @@ from creditd.domain.amounts import AMOUNT_MAX
 from creditd.domain.entries import Effects, Entry, GrantChange, Kind
 from creditd.domain.fold import fold, fold_all
 from creditd.domain.grants import Grant, carried_over, rolled_over, successor
-from creditd.domain.state import AccountState, GrantState, balance
+from creditd.domain.holds import expire
+from creditd.domain.state import AccountState, GrantState, Hold, balance, returnable
 
 NewId = Callable[[], str]
 
 
 class _Event(IntEnum):
-    """What time does to a grant, in the order in which it is done at one instant.
+    """What time does to a hold or a grant, in the order in which it is done at one instant.
 
-    What expires can't pay a debt any more, and makes room for what a filling carries over.
+    What a hold gives back is in its grant before that expires or is filled. What expires can't pay a debt any more,
+    and makes room for what a filling carries over.
     """
 
-    EXPIRY = 0
-    FILLING = 1
-    ACTIVATION = 2
+    RELEASE = 0
+    EXPIRY = 1
+    FILLING = 2
+    ACTIVATION = 3
 
 
 def due(state: AccountState, now: int, new_id: NewId) -> list[Entry]:
@@ -35,7 +40,9 @@ def due(state: AccountState, now: int, new_id: NewId) -> list[Entry]:
     entries: list[Entry] = []
     while (found := _next(state, now)) is not None:
         event, held = found
-        if event is _Event.EXPIRY:
+        if isinstance(held, Hold):
+            fresh = [expire(state, held, new_id())]
+        elif event is _Event.EXPIRY:
             fresh = [_expire(state, held, new_id)]
         elif event is _Event.FILLING:
             fresh = _fill(state, held, now, new_id)
@@ -46,8 +53,12 @@ def due(state: AccountState, now: int, new_id: NewId) -> list[Entry]:
     return entries
 
 
-def _next(state: AccountState, now: int) -> tuple[_Event, GrantState] | None:
-    best: tuple[tuple[bool, int, _Event, str], GrantState] | None = None
+def _next(state: AccountState, now: int) -> tuple[_Event, GrantState | Hold] | None:
+    best: tuple[tuple[bool, int, _Event, str], GrantState | Hold] | None = None
+    for hold in state.holds.values():
+        first = (False, hold.expires_at, _Event.RELEASE, hold.id)
+        if hold.expires_at <= now and (best is None or first < best[0]):
+            best = (first, hold)
     for held in state.grants.values():
         for event, instant in _events(held):
             if instant is None or instant > now:
@@ -80,6 +91,7 @@ def _fill(state: AccountState, held: GrantState, now: int, new_id: NewId) -> lis
     carried, _lasting = _carry(state, held)
     if _is_idle(state, held):
         until = now if grant.expires_at is None else min(now, grant.expires_at - 1)
+        until = min([until, *(hold.expires_at for hold in state.holds.values())])
         at = recurrence.last_until(until)
     changes = [GrantChange(grant.id, missing)] if missing else []
     rest = rolled_over(grant, at, carried) if carried else None
@@ -136,7 +148,9 @@ def _carry(state: AccountState, held: GrantState) -> tuple[int, bool]:
         other for other in state.grants.values() if other.active and other.grant.parent == held.grant.id
     ]
     outstanding = sum(other.remaining for other in earlier)
-    room = AMOUNT_MAX - balance(state, held.grant.credit) - (held.grant.amount - held.remaining)
+    credit = held.grant.credit
+    room = AMOUNT_MAX - balance(state, credit) - returnable(state, credit)
+    room -= held.grant.amount - held.remaining
     carried = carried_over(recurrence.rollover, held.remaining, outstanding)
     return max(0, min(carried, room)), all(other.grant.expires_at is None for other in earlier)
 

@@ -42,8 +42,68 @@ class Counter:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldPart:
+    """What a hold has taken out of one grant. `lapsed`: the grant's time has passed since, so it goes nowhere back."""
+
+    grant_id: str
+    micros: int
+    lapsed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOverage:
+    """What a hold has counted as overage in the window [start, end); with `carry_debt` it is owed once it is burned."""
+
+    key: str
+    start: int
+    end: int
+    micros: int
+    carry_debt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HoldCharge:
+    """What a hold has counted in the window [start, end) of a limit, or with `micros` of a budget."""
+
+    key: str
+    start: int
+    end: int
+    applied: int
+    micros: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """An open reservation. `id` is that of the entry that made it, `sequence` that of the latest one that changed it.
+
+    It is released by itself at `expires_at` (ms). `parts` are in burn order. The rest says what it is for.
+    """
+
+    id: str
+    sequence: int
+    expires_at: int
+    credit: str = ""
+    feature: str = ""
+    subject: str = ""
+    parts: tuple[HoldPart, ...] = ()
+    overage: tuple[HoldOverage, ...] = ()
+    charges: tuple[HoldCharge, ...] = ()
+    usage: Mapping[str, int] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def micros(self) -> int:
+        """What it holds in all: out of grants and as overage."""
+        return sum(part.micros for part in self.parts) + sum(part.micros for part in self.overage)
+
+
+@dataclass(frozen=True, slots=True)
 class AccountState:
-    """The folded ledger of one account up to `sequence`; `at` is the latest instant in it, in ms."""
+    """The folded ledger of one account up to `sequence`; `at` is the latest instant in it, in ms.
+
+    `holds` has the open reservations by id.
+    """
 
     account: str
     sequence: int = 0
@@ -51,6 +111,7 @@ class AccountState:
     grants: Mapping[str, GrantState] = field(default_factory=dict)
     debts: Mapping[str, int] = field(default_factory=dict)
     counters: Mapping[str, Counter] = field(default_factory=dict)
+    holds: Mapping[str, Hold] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +127,8 @@ class SegmentGrant:
 class Balances:
     """What an account has of one credit type: amounts in micros, instants in ms (0 = none).
 
-    `available` is what is left of the active grants less the debt; `granted` their face amount.
+    `available` is what is left of the active grants less the debt; `granted` their face amount; `held` what open
+    reservations hold of grants and as overage.
     """
 
     available: int = 0
@@ -101,11 +163,15 @@ class Segment:
     raised: int = 0
     credits: Mapping[str, SegmentCredit] = field(default_factory=dict)
     counters: Mapping[str, Counter] = field(default_factory=dict)
+    holds: Mapping[str, Hold] = field(default_factory=dict)
 
 
 def next_boundary(state: AccountState) -> int:
-    """The first instant at which the state changes by itself: an activation, filling or expiry; MS_MAX if none."""
-    boundary = MS_MAX
+    """The first instant at which the state changes by itself; MS_MAX if none.
+
+    That is an activation, a filling, an expiry, or the end of a hold.
+    """
+    boundary = min((hold.expires_at for hold in state.holds.values()), default=MS_MAX)
     for held in state.grants.values():
         if not held.active:
             boundary = min(boundary, held.grant.effective_at)
@@ -133,14 +199,38 @@ def open_segment(
         policy_version=policy_version,
         credits=credits,
         counters=counters,
+        holds=dict(state.holds),
     )
 
 
 def _credit(state: AccountState, credit: str, order: BurnOrder) -> SegmentCredit:
-    active = sorted(
-        (held for held in state.grants.values() if held.active and held.grant.credit == credit),
-        key=lambda held: burn_key(held.grant, order, held.filled_at),
+    active = sorted(_active(state, credit), key=lambda held: burn_key(held.grant, order, held.filled_at))
+    # What a hold may give back needs its grant there, however empty.
+    awaited = {
+        part.grant_id
+        for hold in state.holds.values()
+        if hold.credit == credit
+        for part in hold.parts
+        if not part.lapsed
+    }
+    return SegmentCredit(
+        order=order,
+        balances=balances_of(state, credit),
+        grants=tuple(
+            SegmentGrant(held.grant.id, held.remaining, held.grant.features)
+            for held in active
+            if held.remaining or held.grant.id in awaited
+        ),
     )
+
+
+def _active(state: AccountState, credit: str) -> list[GrantState]:
+    return [held for held in state.grants.values() if held.active and held.grant.credit == credit]
+
+
+def balances_of(state: AccountState, credit: str) -> Balances:
+    """What an account has of a credit."""
+    active = _active(state, credit)
     debt = state.debts.get(credit, 0)
     expiries = [held.grant.expires_at for held in active if held.grant.expires_at is not None]
     waiting = [
@@ -149,21 +239,13 @@ def _credit(state: AccountState, credit: str, order: BurnOrder) -> SegmentCredit
         if not held.active and held.grant.parent and held.grant.credit == credit
     ]
     fillings = [held.next_filling for held in active]
-    balances = Balances(
+    return Balances(
         available=sum(held.remaining for held in active) - debt,
+        held=sum(hold.micros for hold in state.holds.values() if hold.credit == credit),
         granted=sum(held.grant.amount for held in active),
         debt=debt,
         next_expiry=min(expiries, default=0),
         next_refill=min((instant for instant in (*fillings, *waiting) if instant is not None), default=0),
-    )
-    return SegmentCredit(
-        order=order,
-        balances=balances,
-        grants=tuple(
-            SegmentGrant(held.grant.id, held.remaining, held.grant.features)
-            for held in active
-            if held.remaining
-        ),
     )
 
 
@@ -173,3 +255,14 @@ def balance(state: AccountState, credit: str) -> int:
         held.remaining for held in state.grants.values() if held.active and held.grant.credit == credit
     )
     return remaining - state.debts.get(credit, 0)
+
+
+def returnable(state: AccountState, credit: str) -> int:
+    """What open reservations may still give back to grants of a credit."""
+    return sum(
+        part.micros
+        for hold in state.holds.values()
+        if hold.credit == credit
+        for part in hold.parts
+        if not part.lapsed
+    )

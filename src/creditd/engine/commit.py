@@ -16,10 +16,11 @@ from typing import Any, Final
 from creditd.domain.entries import TOMBSTONE, Entry, Kind, tombstone_id
 from creditd.domain.errors import Overloaded, Unavailable
 from creditd.engine.histogram import Histogram
+from creditd.engine.hold_entries import works_on_hold
 from creditd.hot.connection import HotUnavailable
 from creditd.hot.keys import bucket_of
 from creditd.hot.store import HotStore
-from creditd.ledger.append import Duplicate, Fenced, Landed, Outcome, Refused, Unit
+from creditd.ledger.append import Duplicate, Landed, Outcome, Unit
 
 _log = logging.getLogger(__name__)
 
@@ -212,12 +213,14 @@ class Committer:
         """Undo in the hot store what the ledger turned away, before its caller decides again."""
         unit = pending.unit
         try:
-            if isinstance(outcome, Fenced | Refused):
-                keys = [entry.idempotency_key for entry in unit.entries if entry.idempotency_key]
-                await self._hot.drop(unit.account, unit.epoch, pending.unit_id, keys)
-            elif isinstance(outcome, Duplicate):
+            if isinstance(outcome, Duplicate):
                 await self._append([_tombstones(unit)])
-                await self._hot.give_back(unit.account, unit.epoch, pending.unit_id, unit.entries)
+                if not any(map(works_on_hold, unit.entries)):
+                    await self._hot.give_back(unit.account, unit.epoch, pending.unit_id, unit.entries)
+                    return
+            # Of a hold that was open before, only a load knows how it was.
+            keys = [entry.idempotency_key for entry in unit.entries if entry.idempotency_key]
+            await self._hot.drop(unit.account, unit.epoch, pending.unit_id, keys)
         except Unavailable:
             # The unit stays in the outbox and the reaper tries again; nothing that it took is lost for good.
             _log.info("clean-up put off", extra={"unit": pending.unit_id})

@@ -1,4 +1,4 @@
-"""Check and Consume: prepare, decide in the hot store, land in the ledger, answer."""
+"""Check, Consume and what is done with reservations: prepare, decide in the hot store, land in the ledger, answer."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from typing import Final, cast
 from creditd.domain.accounts import Account
 from creditd.domain.decide import Decision, Drawn, Operation, decide
 from creditd.domain.decide import Outcome as Verdict
-from creditd.domain.entries import Entry
+from creditd.domain.entries import INTERNAL_KEY, Entry
 from creditd.domain.errors import CreditdError, IdempotencyKeyReused, InvalidArgument, OutOfRange, Unavailable
 from creditd.domain.state import Segment, SegmentGrant
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.commit import Committer
 from creditd.engine.explain import explain, explain_not_entitled
 from creditd.engine.heads import Head, entry_of, ruling_of
-from creditd.engine.ids import NewId, fingerprint
+from creditd.engine.hold_entries import settles_of
+from creditd.engine.ids import NewId
 from creditd.engine.load import LoadCause, Loader
 from creditd.engine.lookup import KeyLookup
 from creditd.engine.policies import Policies
 from creditd.engine.prepare import Prepared, not_entitled, ruling_of_drawn
 from creditd.engine.requests import Ruling, Use
+from creditd.engine.reservations import Reservations, closed, fingerprints, head_of
 from creditd.engine.tiers import TierCounts
 from creditd.hot.answers import (
     Again,
@@ -75,6 +77,10 @@ class Decisions:
     lookup: KeyLookup
     new_id: NewId
     tiers: TierCounts = field(default_factory=TierCounts)
+    reservations: Reservations = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reservations = Reservations(self.hot, self.lookup)
 
     async def check(self, use: Use) -> Ruling:
         """May this be used now? Changes nothing."""
@@ -117,7 +123,7 @@ class Decisions:
 
         A denial of any is told by one denied ruling, whose `index` names the use.
         """
-        attempt = _Attempt(uses, _fingerprints(uses))
+        attempt = _Attempt(uses, fingerprints(uses))
         for _ in range(ATTEMPTS_MAX):
             try:
                 return await self._consume_once(attempt)
@@ -131,7 +137,16 @@ class Decisions:
         now = max(await self.policies.now(account), attempt.late_at)
         policy = await self.policies.resolve(account, now)
         try:
-            prepared = self.tiers.prepare(attempt.uses, policy, now)
+            uses = await self.reservations.completed(attempt.uses, attempt.fingerprints)
+            if uses is None:
+                await self.loader.load(account.id)
+                raise Retry
+            if isinstance(uses, Ruling):
+                return [uses]
+        except HotUnavailable as error:
+            return await self._without_answer(attempt, HotUnavailable(str(error), sent=False))
+        try:
+            prepared = self.tiers.prepare(uses, policy, now)
         except CreditdError:
             # What was applied is answered as it was, whatever the catalog says now.
             replay = await self._replay_from_ledger(attempt)
@@ -149,11 +164,11 @@ class Decisions:
         if not attempt.unknown:
             attempt.unit_id = self.new_id()
         heads = self._heads(attempt, prepared, attempt.unit_id)
-        operation = Operation(now, account.policy_version, tuple(item.draw for item in prepared))
+        operation = Operation(now, account.policy_version, tuple(head.draw for head in heads))
         try:
             return await self._decide(attempt, account.id, operation, prepared, heads)
         except HotUnavailable as error:
-            return await self._without_answer(attempt, heads, error)
+            return await self._without_answer(attempt, error)
 
     async def _decide(
         self,
@@ -191,11 +206,24 @@ class Decisions:
         if isinstance(answer, Replayed):
             return await self._replayed(attempt, answer)
         if isinstance(answer, Reused):
-            raise IdempotencyKeyReused(attempt.uses[answer.index].idempotency_key)
+            raise await self._reused(attempt.uses[answer.index])
         if isinstance(answer, Denied):
             return await self._denied(attempt, prepared, answer.drawn)
+        if isinstance(answer, Undecided) and answer.code is Code.HOLD:
+            for use in attempt.uses:
+                await self.reservations.must_exist(use, operation)
+            raise Retry
         attempt.late_at = await self._make_ready(account_id, operation, answer, attempt.late_at)
         raise Retry
+
+    async def _reused(self, use: Use) -> CreditdError:
+        """The key is another request's. A reservation's own key tells that it has ended, once that is in the ledger."""
+        if not use.idempotency_key.startswith(INTERNAL_KEY):
+            return IdempotencyKeyReused(use.idempotency_key)
+        entry = (await self.lookup.find(use.account, [use.idempotency_key]))[0]
+        if entry is None:
+            raise Retry
+        return closed(entry)
 
     async def _denied(
         self, attempt: _Attempt, prepared: list[Prepared], drawn: tuple[Drawn, ...]
@@ -244,45 +272,47 @@ class Decisions:
     async def _without_answer(
         self,
         attempt: _Attempt,
-        heads: list[Head],
         error: HotUnavailable,
     ) -> list[Ruling]:
         """The hot store is away. It may have decided before it went: then only a key, or the store itself, can tell."""
         if error.sent and not attempt.unknown:
             attempt.unknown = True
             raise Retry from error
-        if attempt.unknown and not all(head.idempotency_key for head in heads):
+        if attempt.unknown and not all(use.idempotency_key for use in attempt.uses):
             raise Unavailable(
                 "the hot store went away during the decision; without an idempotency key the outcome stays unknown"
             ) from error
-        return await self._decide_on_ledger(attempt, heads)
+        return await self._decide_on_ledger(attempt)
 
-    async def _decide_on_ledger(self, attempt: _Attempt, heads: list[Head]) -> list[Ruling]:
+    async def _decide_on_ledger(self, attempt: _Attempt) -> list[Ruling]:
         """A load whose entries are appended in the same transaction: slower, equally right."""
         account_id = attempt.uses[0].account
         async with self.loader.change(account_id) as (tx, now):
-            keyed = [head for head in heads if head.idempotency_key]
-            found = [entry for head in keyed if (entry := await tx.find_key(head.idempotency_key))]
+            keyed = [use.idempotency_key for use in attempt.uses if use.idempotency_key]
+            found = [entry for key in keyed if (entry := await tx.find_key(key))]
             if found:
                 return _first_answers(attempt, found)
+            uses = await self.reservations.completed_in(tx, attempt.uses, attempt.fingerprints)
+            if isinstance(uses, Ruling):
+                return [uses]
             # Nobody else tells this replica that it is behind: the script that does so is not asked.
             await self.catalogs.refresh()
             policy = await self.policies.resolve(tx.account, now)
             segment = await self.loader.segment(tx, now)
-            prepared = self.tiers.prepare(attempt.uses, policy, now)
+            prepared = self.tiers.prepare(uses, policy, now)
             for index, item in enumerate(prepared):
                 if item.denied:
                     return [replace(not_entitled(item), charged=0, index=index)]
-            operation = Operation(now, tx.account.policy_version, tuple(item.draw for item in prepared))
+            # Other ids than what the hot store may have decided: the two must not be taken for each other.
+            heads = self._heads(attempt, prepared, self.new_id())
+            operation = Operation(now, tx.account.policy_version, tuple(head.draw for head in heads))
             decision = decide(segment, operation)
             if decision.outcome is Verdict.PRICE:
                 self.tiers.correct(account_id, operation.draws, decision.tiers_used)
             if decision.outcome is Verdict.DENIED:
                 return [_denial(prepared, decision.drawn)]
             _must_be_decided(decision)
-            # Other ids than what the hot store may have decided: the two must not be taken for each other.
-            fresh = self._heads(attempt, prepared, self.new_id())
-            entries = _entries(fresh, decision.at, tx.state.sequence + 1, decision.drawn)
+            entries = _entries(heads, decision.at, tx.state.sequence + 1, decision.drawn)
             await tx.append(*entries)
         return [ruling_of(entry, replayed=False) for entry in entries]
 
@@ -351,21 +381,7 @@ class Decisions:
         """A unit goes by the id of its first entry."""
         ids = [unit_id, *(self.new_id() for _ in prepared[1:])]
         return [
-            Head(
-                id=entry_id,
-                account=item.use.account,
-                draw=item.draw,
-                type=item.policy.feature.type,
-                subject=item.use.subject,
-                idempotency_key=item.use.idempotency_key,
-                fingerprint=mark,
-                usage=item.usage,
-                attributes=item.use.attributes,
-                metadata=item.use.metadata,
-                occurred_at=item.use.occurred_at,
-                catalog_version=item.catalog_version,
-                cost=item.cost,
-            )
+            head_of(entry_id, item, mark)
             for entry_id, item, mark in zip(ids, prepared, attempt.fingerprints, strict=True)
         ]
 
@@ -386,12 +402,14 @@ def unit_of(outbox: OutboxUnit) -> Unit:
     """The ledger unit of a unit that lies in the outbox."""
     heads = [Head.unpack(head) for head in outbox.heads]
     entries = _entries(heads, outbox.at, outbox.first, outbox.drawn)
-    return Unit(entries[0].account, outbox.epoch, outbox.depends, entries)
+    settles = settles_of([head.draw for head in heads])
+    return Unit(entries[0].account, outbox.epoch, outbox.depends, entries, settles)
 
 
 def _unit(heads: list[Head], decided: Decided) -> Unit:
     entries = _entries(heads, decided.at, decided.first, decided.drawn)
-    return Unit(entries[0].account, decided.epoch, decided.depends, entries)
+    settles = settles_of([head.draw for head in heads])
+    return Unit(entries[0].account, decided.epoch, decided.depends, entries, settles)
 
 
 def _entries(heads: list[Head], at: int, first: int, drawn: tuple[Drawn, ...]) -> tuple[Entry, ...]:
@@ -405,33 +423,14 @@ def _entry_of_record(record: Record) -> Entry:
     return entry_of(Head.unpack(record.head), record.at, record.sequence, record.drawn)
 
 
-def _fingerprints(uses: Sequence[Use]) -> list[str]:
-    """What each key stands for. In a group every key stands for the whole group as well: all or none of it.
-
-    Metadata is left out: a retry may carry another trace id.
-    """
-    each = [
-        fingerprint(
-            use.feature,
-            use.subject,
-            use.quantity,
-            use.usage,
-            use.attributes,
-            use.mode.value,
-            use.cost_micros,
-            use.occurred_at,
-        )
-        for use in uses
-    ]
-    return each if len(each) == 1 else [fingerprint(one, each) for one in each]
-
-
 def _first_answers(attempt: _Attempt, found: Sequence[Entry]) -> list[Ruling]:
     by_key = {entry.idempotency_key: entry for entry in found}
     rulings: list[Ruling] = []
     for use, mark in zip(attempt.uses, attempt.fingerprints, strict=True):
         entry = by_key.get(use.idempotency_key) if use.idempotency_key else None
         if entry is None or entry.fingerprint != mark:
+            if entry is not None and use.idempotency_key.startswith(INTERNAL_KEY):
+                raise closed(entry)
             reused = use.idempotency_key if entry is not None else cast("str", found[0].idempotency_key)
             raise IdempotencyKeyReused(reused)
         rulings.append(ruling_of(entry, replayed=True))

@@ -44,7 +44,9 @@ from creditd.engine.lookup import KeyLookup
 from creditd.engine.meters import DecisionMeter, DecisionMeters
 from creditd.engine.offers import OffersControl
 from creditd.engine.policies import Policies
-from creditd.engine.requests import Ruling, Use
+from creditd.engine.refunds import Refunds
+from creditd.engine.requests import Refund, Ruling, Use
+from creditd.engine.reservations import keyed
 from creditd.engine.resets import ResetsControl
 from creditd.engine.stats import EngineStats, Snapshot
 from creditd.engine.subscriptions import SubscriptionsControl
@@ -109,6 +111,7 @@ class Engine:
         self._grants = GrantsControl(self.catalogs, self.loader, new_id)
         self._balances = BalanceReader(ledger, hot, self.policies, self.catalogs, self.loader, history)
         self.watches = BalanceWatches(hot, self._balances.get)
+        self._refunds = Refunds(self.loader, new_id)
         self._verifier = Verifier(ledger, hot, self.policies, self.catalogs, self.loader)
         self._meters = DecisionMeters(clock)
         self._stats = EngineStats(
@@ -178,6 +181,23 @@ class Engine:
             reason=BATCH_ABORTED,
         )
         return [denied if index == place else not_done for index in range(len(uses))]
+
+    async def reserve(self, use: Use) -> Ruling:
+        """Hold, or say why not; `use` has a reservation to open."""
+        return await self.decisions.consume(use)
+
+    async def on_reservation(self, use: Use) -> Ruling:
+        """Extend, commit or release the reservation that `use` names by its id.
+
+        Raises:
+            NotFound: there is no such reservation.
+            FailedPrecondition: it has ended in another way.
+        """
+        return await self.decisions.consume(keyed(use))
+
+    async def refund(self, request: Refund) -> Ruling:
+        """Give back all or a part of what an entry burned."""
+        return await self._refunds.refund(request)
 
     async def stats(self, *, hottest_max: int) -> Snapshot:
         """What this process has done since its start, and how it and its stores are."""

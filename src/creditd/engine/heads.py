@@ -16,6 +16,7 @@ from creditd.domain.catalog import FeatureType, Money
 from creditd.domain.decide import Charge, Draw, Drawn, Mode, OverageRoom, TierCount, owed_overage
 from creditd.domain.entries import Answer, CounterChange, Effects, Entry, GrantChange, Kind
 from creditd.domain.state import Balances
+from creditd.engine.hold_entries import pack_step, unpack_step, with_hold
 from creditd.engine.requests import LimitStatus, Ruling
 
 NO_LIMIT = -1
@@ -24,7 +25,7 @@ UNLIMITED = -2
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a burn is for, and what it was decided on."""
+    """What a burn or hold is for, and what it was decided on."""
 
     id: str
     account: str
@@ -39,6 +40,8 @@ class Head:
     occurred_at: int | None
     catalog_version: int
     cost: Money | None
+    kind: Kind = Kind.CONSUME
+    reservation_id: str = ""
 
     def pack(self) -> bytes:
         """The head as bytes for the outbox."""
@@ -61,6 +64,9 @@ class Head:
                 None if room is None else [room.key, room.start, room.end, room.cap, room.carry_debt],
                 [[c.key, c.start, c.end, c.cap, c.delta, c.soft, c.micros] for c in draw.charges],
                 [[t.key, t.start, t.end, t.delta, t.low, t.high] for t in draw.tiers],
+                None
+                if self.kind is Kind.CONSUME
+                else [self.kind.value, self.reservation_id, pack_step(draw.hold)],
             ]
         )
         return packed
@@ -70,6 +76,8 @@ class Head:
         """The head in `packed`; the draw has what an entry needs, not what a decision needs."""
         fields: list[Any] = msgpack.unpackb(packed, strict_map_key=False)
         feature, mode, credit, amount = fields[12]
+        # A head that an earlier release left in an outbox has no tiers, and no reservation.
+        kind, reservation_id, step = (fields[16] if len(fields) > 16 else None) or (Kind.CONSUME, "", None)
         draw = Draw(
             feature=feature,
             mode=Mode(mode),
@@ -77,8 +85,8 @@ class Head:
             amount=amount,
             overage=None if fields[13] is None else OverageRoom(*fields[13]),
             charges=tuple(Charge(*charge) for charge in fields[14]),
-            # A head that an earlier release left in an outbox has no tiers.
             tiers=tuple(TierCount(*tier) for tier in (fields[15] if len(fields) > 15 else ())),
+            hold=unpack_step(step),
         )
         cost = fields[11]
         return cls(
@@ -95,11 +103,13 @@ class Head:
             occurred_at=fields[9],
             catalog_version=fields[10],
             cost=None if cost is None else Money(cost[0], int(cost[1])),
+            kind=Kind(kind),
+            reservation_id=reservation_id,
         )
 
 
 def entry_of(head: Head, at: int, sequence: int, drawn: Drawn) -> Entry:
-    """The ledger entry of a burn that went ahead."""
+    """The ledger entry of what went ahead."""
     draw = head.draw
     spans = spans_of(draw, drawn)
     counters = [
@@ -113,11 +123,11 @@ def entry_of(head: Head, at: int, sequence: int, drawn: Drawn) -> Entry:
     balances = drawn.balances or Balances()
     owed = drawn.debt + owed_overage(draw, drawn.from_overage)
     limit = limit_of(draw, drawn.used, spans)
-    return Entry(
+    entry = Entry(
         id=head.id,
         account=head.account,
         sequence=sequence,
-        kind=Kind.CONSUME,
+        kind=head.kind,
         at=at,
         credit=draw.credit,
         amount=-(drawn.from_grants + owed),
@@ -133,6 +143,7 @@ def entry_of(head: Head, at: int, sequence: int, drawn: Drawn) -> Entry:
         overage=drawn.from_overage,
         occurred_at=head.occurred_at,
         catalog_version=head.catalog_version,
+        reservation_id=head.reservation_id,
         cost=head.cost,
         effects=Effects(
             grants=tuple(GrantChange(grant_id, -amount) for grant_id, amount in drawn.allocations),
@@ -156,6 +167,7 @@ def entry_of(head: Head, at: int, sequence: int, drawn: Drawn) -> Entry:
             resets_at=0 if limit is None else limit.resets_at,
         ),
     )
+    return with_hold(entry, draw, drawn)
 
 
 def ruling_of(entry: Entry, *, replayed: bool) -> Ruling:
@@ -191,6 +203,10 @@ def ruling_of(entry: Entry, *, replayed: bool) -> Ruling:
         sequence=entry.sequence,
         allocations=entry.allocations,
         replayed=replayed,
+        reservation_id=entry.reservation_id,
+        released=answer.released,
+        reserved=answer.reserved,
+        expires_at=answer.expires_at,
     )
 
 

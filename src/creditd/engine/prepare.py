@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from creditd.domain.amounts import AMOUNT_MAX
-from creditd.domain.catalog import FeatureType, Money
+from creditd.domain.catalog import BurnOrder, Feature, FeatureType, Money
 from creditd.domain.decide import Charge, Draw, Drawn, Mode, TierCount, owed_overage
 from creditd.domain.errors import InvalidArgument, NotFound, Violation
 from creditd.domain.periods import Span
 from creditd.domain.policy import BudgetPolicy, FeaturePolicy, Policy
-from creditd.domain.rates import DEFAULT_METER, Priced
+from creditd.domain.rates import DEFAULT_METER, Priced, RateTable
 from creditd.domain.state import Balances
 from creditd.engine.heads import limit_of, reason_of, spans_of
-from creditd.engine.requests import Ruling, Use
+from creditd.engine.hold_draws import on_hold, untouched, uses_nothing
+from creditd.engine.requests import Action, Ruling, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ def prepare(use: Use, policy: Policy, now: int, counted: Mapping[str, int]) -> P
         OutOfRange: it would cost more than 9e15 micros.
     """
     feature = policy.feature(use.feature)
+    if uses_nothing(use):
+        return _untouched(use, policy, feature, now)
     if feature is None:
         raise NotFound("feature", use.feature, hint=f"catalog version {policy.index.version} is in force")
     usage = _usage(use, feature)
@@ -77,7 +80,24 @@ def prepare(use: Use, policy: Policy, now: int, counted: Mapping[str, int]) -> P
             for tier in priced.tiers
         ),
     )
+    units = usage.get(feature.feature.default_meter or DEFAULT_METER, 0)
+    draw = on_hold(draw, use, usage, units=units, now=now)
     return Prepared(use, feature, draw, usage, priced.cost, policy.index.version, denied, counted)
+
+
+def _untouched(use: Use, policy: Policy, feature: FeaturePolicy | None, now: int) -> Prepared:
+    """What is held is given back, or kept for longer, also of a feature that the catalog no longer has."""
+    draw = untouched(use, now)
+    order = policy.index.orders.get(draw.credit, BurnOrder.SOONEST_EXPIRY_FIRST)
+    gone = Feature(use.feature, FeatureType.CREDIT if draw.credit else FeatureType.BOOLEAN)
+    known = feature or FeaturePolicy(
+        gone, RateTable(gone), "", "", None, (), (), None, order, policy.account.created_at
+    )
+    extends = use.reservation is not None and use.reservation.action is Action.EXTEND
+    denied = known.denied if extends else ""
+    overage = known.overage.room(now) if known.overage else None
+    draw = replace(draw, order=order, overage=overage)
+    return Prepared(use, known, draw, {}, None, policy.index.version, denied, {})
 
 
 def _budget_charges(matching: list[tuple[BudgetPolicy, str]], now: int) -> list[Charge]:
@@ -117,12 +137,23 @@ def _is_gauge(policy: FeaturePolicy) -> bool:
 
 def _price(use: Use, policy: FeaturePolicy, usage: dict[str, int], counted: Mapping[str, int]) -> Priced:
     if policy.feature.external_rate:
+        reserved = _reserved(use)
+        if use.cost_micros is None and reserved is not None:
+            return Priced(reserved, None, None)
         if use.cost_micros is None:
             raise _refuse("cost_micros", "is required: the feature's rate is external")
         return Priced(use.cost_micros, None, None)
     if use.cost_micros is not None:
         raise _refuse("cost_micros", "is only for features with an external rate; this one has rates")
     return policy.rates.price(usage, use.attributes, counted)
+
+
+def _reserved(use: Use) -> int | None:
+    """What a Commit without a cost of its own charges: all that is held."""
+    reservation = use.reservation
+    if reservation is None or reservation.action is not Action.COMMIT or reservation.is_expired:
+        return None
+    return None if reservation.hold is None else reservation.hold.micros
 
 
 def _charges(policy: FeaturePolicy, usage: dict[str, int], now: int) -> tuple[Charge, ...]:

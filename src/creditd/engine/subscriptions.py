@@ -15,7 +15,7 @@ from creditd.domain.grants import Grant
 from creditd.domain.near import did_you_mean
 from creditd.domain.periods import Span, add_periods, anchored_window
 from creditd.domain.policy import BILLING_PERIOD, CatalogIndex
-from creditd.domain.state import AccountState, balance
+from creditd.domain.state import AccountState, balance, returnable
 from creditd.domain.subscribing import begin, end, settle
 from creditd.engine.balances import credit_balances
 from creditd.engine.books import write
@@ -329,7 +329,7 @@ def must_fit(state: AccountState, grant: Grant) -> None:
     for held in state.grants.values():
         if held.grant.credit == grant.credit and (not held.active or held.grant.recurrence is not None):
             room -= held.grant.amount - held.remaining
-    if balance(state, grant.credit) > room:
+    if balance(state, grant.credit) + returnable(state, grant.credit) > room:
         raise _beyond(grant.credit)
 
 

@@ -21,6 +21,7 @@ class Code(StrEnum):
     LATE = "late"
     RANGE = "range"
     PRICE = "price"
+    HOLD = "hold"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,18 @@ import msgpack
 from creditd.domain.accounts import Epoch
 from creditd.domain.catalog import BurnOrder
 from creditd.domain.decide import Charge, Denial, Draw, Drawn, Operation
-from creditd.domain.state import Balances, Counter, Segment, SegmentCredit, SegmentGrant
+from creditd.domain.holds import HoldStep, Join
+from creditd.domain.state import (
+    Balances,
+    Counter,
+    Hold,
+    HoldCharge,
+    HoldOverage,
+    HoldPart,
+    Segment,
+    SegmentCredit,
+    SegmentGrant,
+)
 
 FORMAT: Final = 1
 
@@ -56,7 +67,79 @@ def encode_segment(segment: Segment, epoch: Epoch, run_id: str) -> list[bytes]:
         fields += [b"$" + key.encode(), pack(_credit(credit))]
     for key, counter in segment.counters.items():
         fields += [b"#" + key.encode(), pack([counter.start, counter.end, counter.used])]
+    for key, hold in segment.holds.items():
+        fields += [hold_field(key), pack([hold.sequence, *_hold(hold)])]
     return fields
+
+
+def hold_field(hold_id: str) -> bytes:
+    """The field of the account's hash that has an open hold."""
+    return b"!" + hold_id.encode()
+
+
+def _hold(hold: Hold) -> list[Any]:
+    return [
+        hold.expires_at,
+        [value for part in hold.parts for value in (part.grant_id, part.micros, int(part.lapsed))],
+        [
+            value
+            for spent in hold.overage
+            for value in (spent.key, spent.start, spent.end, spent.micros, int(spent.carry_debt))
+        ],
+        [
+            value
+            for charge in hold.charges
+            for value in (charge.key, charge.start, charge.end, charge.applied, int(charge.micros))
+        ],
+        _describe(hold),
+    ]
+
+
+def _describe(hold: Hold) -> bytes:
+    """What a hold is for; no script looks into it."""
+    return pack(
+        [
+            hold.credit,
+            hold.feature,
+            hold.subject,
+            dict(hold.usage),
+            dict(hold.attributes),
+            dict(hold.metadata),
+        ]
+    )
+
+
+def decode_hold(hold_id: str, value: bytes) -> Hold:
+    """The reverse of how a hold is stored."""
+    sequence, expires_at, parts, overage, charges, description = unpack(value)
+    credit, feature, subject, usage, attributes, metadata = unpack(
+        description.encode("utf-8", "surrogateescape")
+    )
+    return Hold(
+        id=hold_id,
+        sequence=sequence,
+        expires_at=expires_at,
+        credit=credit,
+        feature=feature,
+        subject=subject,
+        parts=tuple(HoldPart(grant, micros, bool(lapsed)) for grant, micros, lapsed in _groups(parts, 3)),
+        overage=tuple(
+            HoldOverage(key, start, end, micros, bool(carry))
+            for key, start, end, micros, carry in _groups(overage, 5)
+        ),
+        charges=tuple(
+            HoldCharge(key, start, end, applied, bool(micros))
+            for key, start, end, applied, micros in _groups(charges, 5)
+        ),
+        usage=usage,
+        attributes=attributes,
+        metadata=metadata,
+    )
+
+
+def _groups(flat: Any, width: int) -> Iterable[list[Any]]:
+    items = list(_sequence(flat))
+    return (items[start : start + width] for start in range(0, len(items), width))
 
 
 def _credit(credit: SegmentCredit) -> list[Any]:
@@ -84,13 +167,24 @@ def decode_state(fields: Mapping[bytes, bytes]) -> HotState | None:
         return None
     credits: dict[str, SegmentCredit] = {}
     counters: dict[str, Counter] = {}
+    holds: dict[str, Hold] = {}
     for name, value in fields.items():
         if name[:1] == b"$":
             credits[name[1:].decode()] = _decode_credit(unpack(value))
         elif name[:1] == b"#":
             counters[name[1:].decode()] = Counter(*unpack(value))
-    segment = Segment(sequence, at, end, policy, raised, credits, counters)
+        elif name[:1] == b"!":
+            holds[name[1:].decode()] = decode_hold(name[1:].decode(), value)
+    segment = Segment(sequence, at, end, policy, raised, credits, counters, holds)
     return HotState(segment, Epoch(number, int(nonce)), run_id)
+
+
+def is_of_run(packed: bytes | None, run_id: str) -> bool:
+    """Whether the field `m` is there, of this layout, and was put by the server of this run."""
+    if packed is None:
+        return False
+    form, run, *_rest = unpack(packed)
+    return bool(form == FORMAT and run == run_id)
 
 
 def _decode_credit(value: list[Any]) -> SegmentCredit:
@@ -129,6 +223,23 @@ def _draw(draw: Draw) -> list[Any]:
         draw.cap,
         draw.cap_by,
         [[tier.key, tier.start, tier.end, tier.delta, tier.low, tier.high] for tier in draw.tiers] or False,
+        False if draw.hold is None else _step(draw.hold),
+    ]
+
+
+def _step(step: HoldStep) -> list[Any]:
+    hold = step.hold
+    if isinstance(step, Join):
+        return [1, hold.id, hold.sequence, hold.expires_at, _describe(hold)]
+    return [
+        2,
+        hold.id,
+        hold.sequence,
+        step.held,
+        step.owed,
+        [value for pair in step.returns for value in pair],
+        [value for each in step.counts for value in (each.key, each.start, each.end, each.delta)],
+        False if step.after is None else _hold(step.after),
     ]
 
 
@@ -148,7 +259,9 @@ def _charge(charge: Charge) -> list[Any]:
 
 def decode_drawn(value: list[Any]) -> Drawn:
     """The result of one draw."""
-    flat = list(_sequence(value[6]))
+    # What an earlier release left in an outbox knows of no holds.
+    settled = value[14] if len(value) > 14 else None
+    returned, repaid, counted = settled or ((), (), ())
     return Drawn(
         denial=Denial(value[0]) if value[0] else None,
         denied_by=value[1],
@@ -156,12 +269,20 @@ def decode_drawn(value: list[Any]) -> Drawn:
         from_grants=value[3],
         from_overage=value[4],
         debt=value[5],
-        allocations=tuple(zip(flat[::2], flat[1::2], strict=True)),
+        allocations=_pairs(value[6]),
         used=tuple(_sequence(value[7])),
         applied=tuple(_sequence(value[8])),
         overage_used=value[9],
         spendable=value[10],
         overage_room=value[11],
         balances=Balances(*value[12]) if value[12] else None,
-        spans=tuple(zip(value[13][::2], value[13][1::2], strict=True)) if value[13] else (),
+        spans=_pairs(value[13]),
+        returned=_pairs(returned),
+        repaid=_pairs(repaid),
+        counted=tuple(_sequence(counted)),
     )
+
+
+def _pairs(flat: Any) -> tuple[tuple[Any, Any], ...]:
+    items = list(_sequence(flat))
+    return tuple(zip(items[::2], items[1::2], strict=True))

@@ -12,7 +12,7 @@ from zlib import crc32
 BUCKETS: Final = 256
 """Fixed for good: another number would strand the outboxes of a running deployment."""
 
-PREFIX: Final = "creditd:1"
+PREFIX: Final = "creditd:2"
 """The number is that of the layout: two releases with different layouts never read each other's states."""
 
 

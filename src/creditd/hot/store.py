@@ -13,10 +13,19 @@ import hiredis
 from creditd.domain.accounts import Epoch
 from creditd.domain.decide import Operation
 from creditd.domain.entries import Entry
-from creditd.domain.state import Segment
+from creditd.domain.state import Hold, Segment
 from creditd.hot import scripts
 from creditd.hot.answers import Answer, Decided, OutboxUnit, decode_answer, decode_outbox
-from creditd.hot.codec import HotState, decode_state, encode_operation, encode_segment, pack
+from creditd.hot.codec import (
+    HotState,
+    decode_hold,
+    decode_state,
+    encode_operation,
+    encode_segment,
+    hold_field,
+    is_of_run,
+    pack,
+)
 from creditd.hot.connection import Address, Connection, HotUnavailable, OnReply, Reply, into, open_connection
 from creditd.hot.keys import BUCKETS, bucket_of, outbox_key, record_key, revision_key, state_key
 from creditd.hot.scripts import Script
@@ -44,6 +53,14 @@ class Item:
     key: str
     fingerprint: str
     head: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HotHold:
+    """What the hot store knows of a hold. Not `is_warm`: there is no state of the account to tell."""
+
+    is_warm: bool
+    hold: Hold | None
 
 
 class HotStore:
@@ -167,6 +184,19 @@ class HotStore:
             await asyncio.gather(*(connection.call("HGET", state_key(account), "m") for account in accounts))
         )
 
+    async def find_hold(self, account: str, hold_id: str) -> HotHold:
+        """An open hold as the hot state has it, without reading the rest."""
+        connection = await self._connected()
+        packed, value = await connection.call("HMGET", state_key(account), "m", hold_field(hold_id))
+        if not is_of_run(packed, connection.run_id):
+            return HotHold(is_warm=False, hold=None)
+        return HotHold(is_warm=True, hold=None if value is None else decode_hold(hold_id, value))
+
+    async def knows_key(self, account: str, key: str) -> bool:
+        """Whether the record of an idempotency key is there."""
+        connection = await self._connected()
+        return bool(await connection.call("EXISTS", record_key(account, key)))
+
     async def clear(self, bucket: int, unit_ids: Sequence[str]) -> None:
         """Take units that are durable out of an outbox."""
         await self._command("HDEL", outbox_key(bucket), *unit_ids)
@@ -277,9 +307,13 @@ def _answer_into(
 def _taken(entries: Sequence[Entry]) -> list[Any]:
     credits: list[Any] = []
     counters: list[Any] = []
+    holds: list[Any] = []
     for entry in entries:
+        effects = entry.effects
         if entry.credit:
-            changes = [part for item in entry.effects.grants for part in (item.grant_id, -item.remaining)]
-            credits.append([entry.credit, -entry.amount, entry.effects.debt, changes])
-        counters += [[item.key, item.start, item.delta] for item in entry.effects.counters]
-    return [credits, counters]
+            changes = [part for item in effects.grants for part in (item.grant_id, -item.remaining)]
+            credits.append([entry.credit, -entry.amount, effects.debt, changes, effects.held])
+        counters += [[item.key, item.start, item.delta] for item in effects.counters]
+        if effects.hold is not None:
+            holds.append([effects.hold.id, entry.sequence])
+    return [credits, counters, holds]

@@ -41,14 +41,16 @@ _ATTEMPTS: Final = 3
 class Unit:
     """Entries of one account that land together or not at all; several make an atomic group.
 
-    `depends` is a sequence of the same account that must be in the ledger, and not as a tombstone; 0 = none.
-    It may be in the same call to `append`, in any order.
+    `depends` and `settles` are sequences of the same account that must be in the ledger, and not as a tombstone; 0 =
+    none. They may be in the same call to `append`, in any order. `depends` is the latest entry before that made
+    something available again, `settles` the latest one that changed the hold that the unit works on.
     """
 
     account: str
     epoch: Epoch
     depends: int
     entries: tuple[Entry, ...]
+    settles: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def _waves(units: Sequence[Unit]) -> list[list[int]]:
 
     A statement doesn't see what it inserts itself, so that these must have been committed before.
     """
-    if not any(unit.depends for unit in units):
+    if not any(unit.depends or unit.settles for unit in units):
         return [list(range(len(units)))]
     # A dependence has a smaller sequence, so that in this order each finds its dependence placed.
     order = sorted(range(len(units)), key=lambda index: units[index].entries[0].sequence)
@@ -124,7 +126,8 @@ def _waves(units: Sequence[Unit]) -> list[list[int]]:
     waves: list[list[int]] = []
     for index in order:
         unit = units[index]
-        wave = placed.get((unit.account, unit.depends), -1) + 1 if unit.depends else 0
+        needed = (placed.get((unit.account, sequence), -1) for sequence in (unit.depends, unit.settles))
+        wave = max(needed) + 1
         for entry in unit.entries:
             placed[unit.account, entry.sequence] = wave
         while len(waves) <= wave:
@@ -165,7 +168,7 @@ async def _append_group(connection: Connection, unit: Unit) -> Outcome:
 
 
 def _row(unit: Unit, entry: Entry) -> Row:
-    return (*to_row(entry), unit.epoch.number, unit.epoch.nonce, unit.depends)
+    return (*to_row(entry), unit.epoch.number, unit.epoch.nonce, unit.depends, unit.settles)
 
 
 async def _insert(connection: Connection, query: str, rows: Sequence[Row]) -> str:

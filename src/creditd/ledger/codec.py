@@ -6,14 +6,19 @@ short because each entry carries them, and what has its default is left out:
     detail   u usage, a attributes, m metadata, l allocations [[grant, micros]], c cost [currency, nanos],
              w answer (the fields of `Answer` in order; new ones go to the end),
              e effects: g grants [[grant, micros]], c counters [[key, start, end, delta]], d debt,
-                        p put (a grant), a activated, x ended, f filled at
+                        p put (a grant), a activated, x ended, f filled at, h hold, s closed, v held,
+                        l lapsed [[grant, micros]], r repaid [[grant, micros]],
+                        k counted [[key, start, end, micros]]
     grant    i id, c credit, a amount, k category, p priority, f effective, t created, x expires, v voided,
              r recurrence [unit, count, anchor, max_micros, max_percent, max_periods]; the last three only
              with a rollover, w how long each period's credits last [unit, count], n price [currency, nanos],
              m metadata, s source, l features (limited to), o parent, y ends at, u subscription, q slot,
              z until, h shrinks to, b prorated
+    hold     i id, q sequence, x expires, c credit, f feature, b subject, p parts [[grant, micros, lapsed]],
+             o overage [[key, start, end, micros, carry debt]], n charges [[key, start, end, applied, micros]],
+             u usage, a attributes, m metadata
     state    v format, q sequence, t at, g grants [[grant, remaining, active, filled at]], d debts,
-             c counters [[key, start, end, used]]
+             c counters [[key, start, end, used]], h holds
 """
 
 from __future__ import annotations
@@ -27,13 +32,22 @@ import orjson
 from creditd.domain.catalog import Money, Period, Rollover, Unit
 from creditd.domain.entries import Answer, CounterChange, Effects, Entry, GrantChange
 from creditd.domain.grants import Category, Grant, Recurrence
-from creditd.domain.state import AccountState, Counter, GrantState
+from creditd.domain.state import (
+    AccountState,
+    Counter,
+    GrantState,
+    Hold,
+    HoldCharge,
+    HoldOverage,
+    HoldPart,
+)
 
-STATE_FORMAT: Final = 2
+STATE_FORMAT: Final = 3
 """Raised when the JSON of a state changes its meaning; another format is not read but folded anew."""
 
 _EMPTY: Final = "{}"
 _NO_EFFECTS: Final = Effects()
+_hold_effects: Final = attrgetter("hold", "closed", "held", "lapsed", "repaid", "counted")
 _answer_values: Final = attrgetter(*(answer_field.name for answer_field in fields(Answer)))
 
 
@@ -106,7 +120,17 @@ def _encode_effects(effects: Effects) -> dict[str, Any]:
         document["x"] = effects.ended
     if effects.filled_at:
         document["f"] = effects.filled_at
+    if any(_hold_effects(effects)):
+        _encode_hold_effects(effects, document)
     return document
+
+
+def _encode_hold_effects(effects: Effects, document: dict[str, Any]) -> None:
+    """What an entry does to a reservation."""
+    hold = None if effects.hold is None else hold_document(effects.hold)
+    counted = [(change.key, change.start, change.end, change.delta) for change in effects.counted]
+    values = (hold, effects.closed, effects.held, effects.lapsed, effects.repaid, counted)
+    document.update((name, value) for name, value in zip("hsvlrk", values, strict=True) if value)
 
 
 def _decode_effects(document: dict[str, Any]) -> Effects:
@@ -119,6 +143,51 @@ def _decode_effects(document: dict[str, Any]) -> Effects:
         activated=document.get("a", ""),
         ended=document.get("x", ""),
         filled_at=document.get("f", 0),
+        hold=hold_of(document["h"]) if "h" in document else None,
+        closed=document.get("s", ""),
+        held=document.get("v", 0),
+        lapsed=tuple([(grant, micros) for grant, micros in document.get("l", ())]),
+        repaid=tuple([(grant, micros) for grant, micros in document.get("r", ())]),
+        counted=tuple([CounterChange(*change) for change in document.get("k", ())]),
+    )
+
+
+def hold_document(hold: Hold) -> dict[str, Any]:
+    """A hold as a JSON object, what is empty left out."""
+    optional: dict[str, Any] = {
+        "c": hold.credit,
+        "f": hold.feature,
+        "b": hold.subject,
+        "p": [(part.grant_id, part.micros, part.lapsed) for part in hold.parts],
+        "o": [(each.key, each.start, each.end, each.micros, each.carry_debt) for each in hold.overage],
+        "n": [(each.key, each.start, each.end, each.applied, each.micros) for each in hold.charges],
+        "u": dict(hold.usage),
+        "a": dict(hold.attributes),
+        "m": dict(hold.metadata),
+    }
+    return {
+        "i": hold.id,
+        "q": hold.sequence,
+        "x": hold.expires_at,
+        **{key: value for key, value in optional.items() if value},
+    }
+
+
+def hold_of(document: dict[str, Any]) -> Hold:
+    """The reverse of `hold_document`."""
+    return Hold(
+        id=document["i"],
+        sequence=document["q"],
+        expires_at=document["x"],
+        credit=document.get("c", ""),
+        feature=document.get("f", ""),
+        subject=document.get("b", ""),
+        parts=tuple([HoldPart(*part) for part in document.get("p", ())]),
+        overage=tuple([HoldOverage(*part) for part in document.get("o", ())]),
+        charges=tuple([HoldCharge(*charge) for charge in document.get("n", ())]),
+        usage=document.get("u") or {},
+        attributes=document.get("a") or {},
+        metadata=document.get("m") or {},
     )
 
 
@@ -225,6 +294,7 @@ def encode_state(state: AccountState) -> str:
             ],
             "d": dict(state.debts),
             "c": [(key, counter.start, counter.end, counter.used) for key, counter in state.counters.items()],
+            "h": [hold_document(hold) for hold in state.holds.values()],
         }
     ).decode()
 
@@ -242,4 +312,5 @@ def decode_state(account: str, text: str) -> AccountState | None:
         grants={held.grant.id: held for held in grants},
         debts=document["d"],
         counters={key: Counter(start, end, used) for key, start, end, used in document["c"]},
+        holds={hold.id: hold for hold in map(hold_of, document["h"])},
     )

@@ -25,7 +25,8 @@ from creditd.ledger.redemptions import Redemption
 from creditd.ledger.rows import to_entry
 
 _SQL: Final = load("accounts")
-_BY_KEYS: Final = load("entries")["by_keys"]
+_ENTRIES: Final = load("entries")
+_BY_KEYS: Final = _ENTRIES["by_keys"]
 
 
 def override_key(feature: str, credit: str) -> str:
@@ -102,6 +103,18 @@ class AccountTransaction:
         async with self._session() as connection:
             row = await connection.fetchrow(_BY_KEYS, self.account.id, [key])
         return None if row is None else to_entry(row)
+
+    async def find_burned(self, entry_id: str) -> Entry | None:
+        """The CONSUME or COMMIT with an id."""
+        async with self._session() as connection:
+            row = await connection.fetchrow(_ENTRIES["burned"], self.account.id, entry_id)
+        return None if row is None else to_entry(row)
+
+    async def refunds_of(self, entry_id: str) -> list[Entry]:
+        """The entries that undo parts of another one."""
+        async with self._session() as connection:
+            rows = await connection.fetch(_ENTRIES["reversing"], self.account.id, entry_id)
+        return [to_entry(row) for row in rows]
 
     async def put_account(self, account: Account) -> None:
         """Store everything of the account but its subscriptions, overrides and budgets.

@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Mapping
 from typing import Any, Final
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from creditd.domain.amounts import AMOUNT_MAX
@@ -93,6 +94,17 @@ class Checks(Faults):
             self.add(path, "is out of range; expected an instant from 1970-01-01 to 9999-12-31")
             return None
         return value.seconds * 1000 + value.nanos // 1_000_000
+
+    def duration(self, path: str, message: Any, field: str, low_ms: int, high_ms: int) -> int | None:
+        """A duration field in ms, from `low_ms` to `high_ms`; None when it is not set."""
+        if not message.HasField(field):
+            return None
+        value: Duration = getattr(message, field)
+        ms = value.seconds * 1000 + value.nanos // 1_000_000
+        if not low_ms <= ms <= high_ms:
+            self.add(path, f"is {ms / 1000:g} s; expected {low_ms / 1000:g} s to {high_ms / 1000:g} s")
+            return None
+        return ms
 
     def page_size(self, value: int) -> int:
         """A page size: 0 leaves it to the server, too large is lowered."""

@@ -17,9 +17,9 @@ from creditd.rpc.errors import error_message
 from creditd.v1 import entitlements_pb2 as pb
 from creditd.v1 import grants_pb2
 
-_REASONS = {name.removeprefix("REASON_"): number for name, number in pb.Reason.items()}
+REASONS = {name.removeprefix("REASON_"): number for name, number in pb.Reason.items()}
 _MODES = {0: Mode.ENFORCE, 1: Mode.ENFORCE, 2: Mode.PARTIAL, 3: Mode.RECORD}
-_ATTRIBUTE_BYTES_MAX = 255
+ATTRIBUTE_BYTES_MAX = 255
 
 
 def read_check(request: pb.CheckRequest, checks: Checks, path: str = "") -> Use:
@@ -75,7 +75,7 @@ def _common(request: pb.CheckRequest | pb.ConsumeRequest, checks: Checks, path: 
     if request.usage:
         checks.quantities(f"{path}usage", request.usage)
     if request.attributes:
-        checks.texts(f"{path}attributes", request.attributes, _ATTRIBUTE_BYTES_MAX)
+        checks.texts(f"{path}attributes", request.attributes, ATTRIBUTE_BYTES_MAX)
     if request.metadata:
         checks.texts(f"{path}metadata", request.metadata, TEXT_BYTES_MAX)
 
@@ -84,14 +84,14 @@ def check_response(ruling: Ruling) -> pb.CheckResponse:
     """The answer to a Check."""
     response = pb.CheckResponse(
         allowed=ruling.allowed,
-        reason=_REASONS[ruling.reason],
+        reason=REASONS[ruling.reason],
         message=ruling.message,
         cost_micros=ruling.charged,
         affordable_quantity=ruling.affordable,
         credit=ruling.credit,
         catalog_version=ruling.catalog_version,
-        balance=_balance_of(ruling),
-        limit=_limit(ruling.limit),
+        balance=balance_of(ruling),
+        limit=optional_limit_to_proto(ruling.limit),
         explanation=[
             pb.Step(kind=step.kind, key=step.key, detail=step.detail, amount_micros=step.amount)
             for step in ruling.explanation
@@ -106,12 +106,12 @@ def consume_response(ruling: Ruling) -> pb.ConsumeResponse:
     """The answer to a Consume."""
     return pb.ConsumeResponse(
         allowed=ruling.allowed,
-        reason=_REASONS[ruling.reason],
+        reason=REASONS[ruling.reason],
         message=ruling.message,
         charged_micros=ruling.charged,
         overage_micros=ruling.overage,
-        balance=_balance_of(ruling),
-        limit=_limit(ruling.limit),
+        balance=balance_of(ruling),
+        limit=optional_limit_to_proto(ruling.limit),
         entry_id=ruling.entry_id,
         sequence=ruling.sequence,
         allocations=[
@@ -137,7 +137,8 @@ def consume_result(outcome: Ruling | CreditdError) -> pb.ConsumeResult:
     return pb.ConsumeResult(response=consume_response(outcome))
 
 
-def _balance_of(ruling: Ruling) -> pb.Balance | None:
+def balance_of(ruling: Ruling) -> pb.Balance | None:
+    """The balance in an answer."""
     if ruling.balances is None:
         return None
     return balance_to_proto(ruling.credit, ruling.balances, ruling.overage_used)
@@ -160,7 +161,8 @@ def balance_to_proto(credit: str, balances: Balances, overage_used: int) -> pb.B
     return message
 
 
-def _limit(limit: LimitStatus | None) -> pb.LimitStatus | None:
+def optional_limit_to_proto(limit: LimitStatus | None) -> pb.LimitStatus | None:
+    """Where a limit stands, where there is one."""
     return None if limit is None else limit_to_proto(limit)
 
 

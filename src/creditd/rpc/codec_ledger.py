@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from creditd.domain.entries import Entry, Kind
+from creditd.domain.entries import INTERNAL_KEY, Entry, Kind
 from creditd.engine.control_types import EntryQuery
 from creditd.rpc.checks import MAP_MAX, Checks
 from creditd.rpc.codec_values import money_to_proto, timestamp_to_proto
@@ -40,6 +40,12 @@ def read_query(request: pb.ListEntriesRequest, checks: Checks) -> EntryQuery:
     return replace(query, kinds=kinds)
 
 
+def told_key(entry: Entry) -> str:
+    """The key that a caller gave the entry; those that creditd makes for itself are nobody's business."""
+    key = entry.idempotency_key or ""
+    return "" if key.startswith(INTERNAL_KEY) else key
+
+
 def entry_to_proto(entry: Entry) -> pb.Entry:
     """An entry on the wire."""
     message = pb.Entry(
@@ -61,7 +67,7 @@ def entry_to_proto(entry: Entry) -> pb.Entry:
         overage_micros=entry.overage,
         balance_after_micros=entry.balance_after,
         at=timestamp_to_proto(entry.at),
-        idempotency_key=entry.idempotency_key or "",
+        idempotency_key=told_key(entry),
         catalog_version=entry.catalog_version,
         reservation_id=entry.reservation_id,
         grant_id=entry.grant_id,

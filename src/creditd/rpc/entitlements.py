@@ -9,7 +9,7 @@ from typing import Final
 from creditd.domain.errors import CreditdError, InvalidArgument
 from creditd.engine.engine import Engine
 from creditd.engine.requests import Ruling, Use
-from creditd.rpc import codec
+from creditd.rpc import codec, codec_holds
 from creditd.rpc.calls import PACKAGE, answered, not_served, streamed
 from creditd.rpc.checks import Checks
 from creditd.rpc.meters import CallMeters
@@ -108,11 +108,50 @@ class EntitlementsServicer(pb_grpc.EntitlementsServicer):
             async for view in views:
                 yield codec.balance_response(view, request.account)
 
-    Reserve = not_served("Entitlements.Reserve")
-    Commit = not_served("Entitlements.Commit")
-    Release = not_served("Entitlements.Release")
-    Extend = not_served("Entitlements.Extend")
-    Refund = not_served("Entitlements.Refund")
+    @answered
+    async def Reserve(self, request: pb.ReserveRequest) -> pb.ReserveResponse:
+        """Hold what may be used."""
+        checks = Checks()
+        use = codec_holds.read_reserve(request, checks)
+        checks.done()
+        return codec_holds.reserve_response(await self._engine.reserve(use))
+
+    @answered
+    async def Extend(self, request: pb.ExtendRequest) -> pb.ReserveResponse:
+        """Hold more, or for longer."""
+        checks = Checks()
+        use = codec_holds.read_extend(request, checks)
+        checks.done()
+        ruling = await self._engine.on_reservation(use)
+        response = codec_holds.reserve_response(ruling)
+        if not ruling.allowed:
+            response.reservation_id = request.reservation_id
+        return response
+
+    @answered
+    async def Commit(self, request: pb.CommitRequest) -> pb.CommitResponse:
+        """Burn what was used of a hold."""
+        checks = Checks()
+        use = codec_holds.read_commit(request, checks)
+        checks.done()
+        return codec_holds.commit_response(await self._engine.on_reservation(use))
+
+    @answered
+    async def Release(self, request: pb.ReleaseRequest) -> pb.ReleaseResponse:
+        """Give a hold back."""
+        checks = Checks()
+        use = codec_holds.read_release(request, checks)
+        checks.done()
+        return codec_holds.release_response(await self._engine.on_reservation(use))
+
+    @answered
+    async def Refund(self, request: pb.RefundRequest) -> pb.RefundResponse:
+        """Undo what an entry burned."""
+        checks = Checks()
+        refund = codec_holds.read_refund(request, checks)
+        checks.done()
+        return codec_holds.refund_response(await self._engine.refund(refund))
+
     Session = not_served("Entitlements.Session")
     AcquireLease = not_served("Entitlements.AcquireLease")
     SettleLease = not_served("Entitlements.SettleLease")

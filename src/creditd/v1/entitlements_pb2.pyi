@@ -1206,6 +1206,7 @@ class CommitRequest(_message.Message):
     COST_MICROS_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     KEEP_OPEN_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """Account id. Required; 1 to 255 bytes of printable text."""
     reservation_id: _builtins.str
@@ -1221,6 +1222,11 @@ class CommitRequest(_message.Message):
     keep_open: _builtins.bool
     """Settles a part, as of a long stream, and keeps the remainder held. Default false: the
     reservation ends.
+    """
+    idempotency_key: _builtins.str
+    """Unique per account for one operation; up to 255 bytes of printable text. Optional, but without
+    one a retry of a Commit with `keep_open` may burn twice. Without `keep_open` it is not needed
+    and not looked at: a reservation ends once.
     """
     @_builtins.property
     def usage(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
@@ -1251,10 +1257,11 @@ class CommitRequest(_message.Message):
         cost_micros: _builtins.int | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         keep_open: _builtins.bool = ...,
+        idempotency_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "_quantity", b"_quantity", "cost_micros", b"cost_micros", "quantity", b"quantity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "_quantity", b"_quantity", "account", b"account", "attributes", b"attributes", "cost_micros", b"cost_micros", "keep_open", b"keep_open", "metadata", b"metadata", "quantity", b"quantity", "reservation_id", b"reservation_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "_quantity", b"_quantity", "account", b"account", "attributes", b"attributes", "cost_micros", b"cost_micros", "idempotency_key", b"idempotency_key", "keep_open", b"keep_open", "metadata", b"metadata", "quantity", b"quantity", "reservation_id", b"reservation_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_micros: _TypeAlias = _typing.Literal["cost_micros"]  # noqa: Y015
     _WhichOneofArgType__cost_micros: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros"]  # noqa: Y015

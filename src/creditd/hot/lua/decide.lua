@@ -51,9 +51,7 @@ local meta = work.meta
 local first, depends, heads = meta[5] + 1, meta[9], {}
 for i, result in ipairs(results) do
   heads[i] = ARGV[5 + 2 * i]
-  for _, delta in ipairs(result[9]) do
-    if delta < 0 then meta[9] = meta[5] + i end
-  end
+  if raises(op[5][i], result) then meta[9] = meta[5] + i end
 end
 meta[5] = meta[5] + #results
 meta[7] = at
@@ -66,6 +64,14 @@ end
 for name in pairs(work.dirty_counters) do
   fields[#fields + 1] = '#' .. name
   fields[#fields + 1] = pack(work.counters[name])
+end
+for name in pairs(work.dirty_holds) do
+  if work.holds[name] then
+    fields[#fields + 1] = '!' .. name
+    fields[#fields + 1] = pack(work.holds[name])
+  else
+    redis.call('HDEL', KEYS[1], '!' .. name)
+  end
 end
 -- unpack() is bounded by Lua's stack; a batch of 1,000 draws may touch more fields than that.
 for i = 1, #fields, 4000 do

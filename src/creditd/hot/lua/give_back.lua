@@ -4,8 +4,9 @@
 --
 -- KEYS  1 state of the account, 2 outbox of the bucket, 3.. idempotency records of the unit; one slot
 -- ARGV  1 run id, 2 epoch number, 3 epoch nonce, 4 unit id,
---       5 msgpack {{{credit, available, debt, {grant, amount, ..}}..}, {{counter, start, delta}..}}: what the unit took
--- Reply 1 given back, 0 the state is another one, or it was done before
+--       5 msgpack {{{credit, available, debt, {grant, amount, ..}, held}..}, {{counter, start, delta}..},
+--         {{hold, sequence}..}}: what the unit took, and the holds that it opened
+-- Reply 1 given back, 0 the state is another one, or it was done before, or dropped: a hold has changed since
 for i = 3, #KEYS do
   local record = redis.call('GET', KEYS[i])
   if record and record:sub(33, 64) == ARGV[4] then redis.call('DEL', KEYS[i]) end
@@ -16,10 +17,18 @@ if not packed then return 0 end
 local meta = cmsgpack.unpack(packed)
 if meta[2] ~= ARGV[1] or meta[3] ~= tonumber(ARGV[2]) or meta[4] ~= ARGV[3] then return 0 end
 local taken = cmsgpack.unpack(ARGV[5])
+for _, opened in ipairs(taken[3]) do
+  local hold = redis.call('HGET', KEYS[1], '!' .. opened[1])
+  if not hold or cmsgpack.unpack(hold)[1] ~= opened[2] then
+    redis.call('UNLINK', KEYS[1])
+    return 0
+  end
+  redis.call('HDEL', KEYS[1], '!' .. opened[1])
+end
 for _, change in ipairs(taken[1]) do
   local field = '$' .. change[1]
   local credit = cmsgpack.unpack(redis.call('HGET', KEYS[1], field))
-  credit[2], credit[5] = credit[2] + change[2], credit[5] - change[3]
+  credit[2], credit[3], credit[5] = credit[2] + change[2], credit[3] - change[5], credit[5] - change[3]
   for i = 1, #change[4], 2 do
     for _, grant in ipairs(credit[8]) do
       if grant[1] == change[4][i] then grant[2] = grant[2] + change[4][i + 1] end

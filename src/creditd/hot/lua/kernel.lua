@@ -6,14 +6,22 @@
 --   $<credit>  {burn order, available, held, granted, debt, next expiry, next refill, {{grant, remaining, features}..}}
 --              features: array of names, or false when the grant pays for every feature
 --   #<counter> {start, end, used}
+--   !<hold>    {sequence, expires at, {grant, micros, lapsed 0/1, ..}, {counter, start, end, micros, carry debt 0/1, ..},
+--              {counter, start, end, applied, micros 0/1, ..}, description}
+--              of a reservation: what it took of grants, counted as overage, and counted in limits and budgets
 -- Operation (msgpack): {run id, now, policy version, catalog revision, {draw..}}
---   draw    {feature, mode, credit, burn order, amount, floor, overage, {charge..}, cap, capped by, {tier..} or false}
+--   draw    {feature, mode, credit, burn order, amount, floor, overage, {charge..}, cap, capped by, {tier..} or false,
+--          {join..} or {settle..} or false}
 --   overage {counter, start, end, cap, carry debt 0/1} or false
 --   charge  {counter, start, end, cap, delta, soft 0/1, micros 0/1, opens 0/1, {counter, start, ..} or false}
 --   tier    {counter, start, end, delta, low, high}
+--   join    {1, hold, sequence or 0 when new, expires at, description}: what is drawn is held
+--   settle  {2, hold, sequence, held less, owed, {grant, micros, ..}: returns, {counter, start, end, delta, ..},
+--           {expires at, parts, overage, charges, description}: what stays held, or false}
 --   mode 1 enforce, 2 partial, 3 record;  cap -1 = unlimited;  instants in ms, amounts in micros, all integers
 -- Result of a draw: {denial or false, denied by, shortfall, from grants, from overage, debt, {grant, amount, ..},
---   {used..}, {applied..}, overage used, spendable, overage room, balances or false, {start, end, ..} or false}
+--   {used..}, {applied..}, overage used, spendable, overage room, balances or false, {start, end, ..} or false,
+--   of a settle {{grant, returned, ..}, {grant, debt paid, ..}, {moved..}}, else false}
 --   balances {available, held, granted, debt, next expiry, next refill}
 -- Cost: O(draws * (grants of the credit + counters of the draw)).
 
@@ -21,7 +29,8 @@ local FORMAT = 1
 local MAX = 9000000000000000
 
 -- Raised as an error value to leave a draw; nothing has been written yet when it is.
-local LATE, RANGE = 'LATE', 'RANGE'
+local LATE, RANGE, HOLD = 'LATE', 'RANGE', 'HOLD'
+local JOIN, SETTLE = 1, 2
 
 -- Where the counters of the tiers of a draw are whose price is for another place; raised as PRICE.
 local PRICE, tiers_used = 'PRICE', {}
@@ -29,7 +38,7 @@ local PRICE, tiers_used = 'PRICE', {}
 local function pack(value) return cmsgpack.pack(value) end
 
 local function load(op)
-  local names, seen, credits, counters = {'m'}, {}, {}, {}
+  local names, seen, credits, counters, holds = {'m'}, {}, {}, {}, {}
   local function want(name)
     if not seen[name] then
       seen[name] = true
@@ -48,6 +57,13 @@ local function load(op)
     if draw[11] then
       for _, tier in ipairs(draw[11]) do want('#' .. tier[1]) end
     end
+    local step = draw[12]
+    if step then
+      want('!' .. step[2])
+      if step[1] == SETTLE then
+        for i = 1, #step[7], 4 do want('#' .. step[7][i]) end
+      end
+    end
   end
   local values = {}
   -- unpack() is bounded by Lua's stack.
@@ -61,10 +77,12 @@ local function load(op)
   for i = 2, #names do
     if values[i] then
       local kind, key = names[i]:sub(1, 1), names[i]:sub(2)
-      if kind == '$' then credits[key] = cmsgpack.unpack(values[i]) else counters[key] = cmsgpack.unpack(values[i]) end
+      local found = kind == '$' and credits or kind == '#' and counters or holds
+      found[key] = cmsgpack.unpack(values[i])
     end
   end
-  return {meta = meta, credits = credits, counters = counters, dirty_credits = {}, dirty_counters = {}}
+  return {meta = meta, credits = credits, counters = counters, holds = holds,
+    dirty_credits = {}, dirty_counters = {}, dirty_holds = {}}
 end
 
 -- What the window [start, finish) has counted by `at`.
@@ -162,6 +180,10 @@ local function credit_room(draw, credit, result)
   return eligible
 end
 
+local function joins(draw) return draw[12] and draw[12][1] == JOIN end
+
+local function settles(draw) return draw[12] and draw[12][1] == SETTLE end
+
 -- Takes a draw's micros out of a credit; fills `result`, or its denial.
 local function burn(work, draw, credit, eligible, result, micros_room)
   local mode, amount, overage = draw[2], draw[5], draw[7]
@@ -190,7 +212,7 @@ local function burn(work, draw, credit, eligible, result, micros_room)
     return
   end
   local owed = debt
-  if overage and overage[5] == 1 then owed = owed + from_overage end
+  if overage and overage[5] == 1 and not joins(draw) then owed = owed + from_overage end
   if credit[2] - from_grants - owed < -MAX then error(RANGE, 0) end
   local left, allocations = from_grants, {}
   for _, grant in ipairs(credit[8]) do
@@ -205,6 +227,7 @@ local function burn(work, draw, credit, eligible, result, micros_room)
   end
   credit[2] = credit[2] - from_grants - owed
   credit[5] = credit[5] + owed
+  if joins(draw) then credit[3] = credit[3] + from_grants + from_overage end
   work.dirty_credits[draw[3]] = true
   if overage and from_overage > 0 then
     result[10] = result[10] + from_overage
@@ -217,7 +240,8 @@ end
 
 local function count(work, draw, result, units, spans, at)
   local charged = result[4] + result[5] + result[6]
-  for i, charge in ipairs(draw[8]) do
+  -- What a hold counts is done when it is settled; the charges only tell how the limits stand.
+  for i, charge in ipairs(settles(draw) and {} or draw[8]) do
     local before = result[8][i]
     local delta = charge[7] == 1 and charged or charge[5]
     if units and charge[7] == 0 then delta = math.min(delta, units) end
@@ -233,8 +257,123 @@ local function count(work, draw, result, units, spans, at)
   end
 end
 
-local function take(work, draw, at)
+-- Adds `items`, flat in groups of `width`, to a list: to the group with the same values in the fields named by `same`,
+-- or to the end; what is added up is the field `sum`.
+local function merge(list, items, width, same, sum)
+  for i = 1, #items, width do
+    local place = #list + 1
+    for j = 1, #list, width do
+      local equal = true
+      for _, field in ipairs(same) do
+        if list[j + field] ~= items[i + field] then equal = false end
+      end
+      if equal then
+        place = j
+        break
+      end
+    end
+    if place > #list then
+      for field = 0, width - 1 do list[place + field] = items[i + field] end
+    else
+      list[place + sum] = list[place + sum] + items[i + sum]
+    end
+  end
+end
+
+-- The hold that a draw joins takes over what was drawn.
+local function join(work, draw, result, spans, sequence)
+  local step = draw[12]
+  local hold = work.holds[step[2]] or {0, 0, {}, {}, {}, ''}
+  local parts, overage, charges = {}, {}, {}
+  for i = 1, #result[7], 2 do
+    parts[#parts + 1], parts[#parts + 2], parts[#parts + 3] = result[7][i], result[7][i + 1], 0
+  end
+  if draw[7] and result[5] > 0 then overage = {draw[7][1], draw[7][2], draw[7][3], result[5], draw[7][5]} end
+  for i, charge in ipairs(draw[8]) do
+    local n = #charges
+    charges[n + 1], charges[n + 2], charges[n + 3] = charge[1], spans[2 * i - 1], spans[2 * i]
+    charges[n + 4], charges[n + 5] = result[9][i], charge[7]
+  end
+  merge(hold[3], parts, 3, {0, 2}, 1)
+  merge(hold[4], overage, 5, {0, 1, 4}, 3)
+  merge(hold[5], charges, 5, {0, 1}, 3)
+  hold[1], hold[2], hold[6] = sequence, step[4], step[5]
+  work.holds[step[2]] = hold
+  work.dirty_holds[step[2]] = true
+  -- At its expiry the segment is over, and the hold is released with what else is due.
+  work.meta[8] = math.min(work.meta[8], step[4])
+end
+
+-- How far a counter moves by a change in a window of the past: not at all when that is over; never below 0.
+local function countable(work, key, start, finish, delta, at)
+  if finish ~= 0 and finish <= at then return 0 end
+  local counter = work.counters[key]
+  if counter and counter[1] > start then return 0 end
+  local used = (not counter or counter[1] < start) and 0 or counter[3]
+  return math.max(delta, -used)
+end
+
+-- What leaves a hold goes where it belongs: to its grants, to the debt, out of the counters.
+local function settle(work, draw, at, sequence)
+  local step, credit = draw[12], work.credits[draw[3]]
+  local returned, repaid, moved = {}, {}, {}
+  if credit and draw[3] ~= '' then
+    for i = 1, #step[6], 2 do
+      local id, micros = step[6][i], step[6][i + 1]
+      for _, grant in ipairs(credit[8]) do
+        if grant[1] == id then
+          local paid = math.min(credit[5], micros)
+          credit[5] = credit[5] - paid
+          credit[2] = credit[2] + micros
+          grant[2] = grant[2] + micros - paid
+          if paid > 0 then
+            repaid[#repaid + 1] = id
+            repaid[#repaid + 1] = paid
+          end
+          if micros > paid then
+            returned[#returned + 1] = id
+            returned[#returned + 1] = micros - paid
+          end
+        end
+      end
+    end
+    credit[2], credit[5] = credit[2] - step[5], credit[5] + step[5]
+    if math.abs(credit[2]) > MAX then error(RANGE, 0) end
+    credit[3] = credit[3] - step[4]
+    work.dirty_credits[draw[3]] = true
+  end
+  for i = 1, #step[7], 4 do
+    local key, start, finish = step[7][i], step[7][i + 1], step[7][i + 2]
+    local delta = countable(work, key, start, finish, step[7][i + 3], at)
+    moved[#moved + 1] = delta
+    if delta ~= 0 then set_counter(work, key, start, finish, used_of(work, key, start, finish, at) + delta) end
+  end
+  local after = step[8]
+  work.holds[step[2]] = after and {sequence, after[1], after[2], after[3], after[4], after[5]} or nil
+  work.dirty_holds[step[2]] = true
+  return {returned, repaid, moved}
+end
+
+-- Whether what went ahead has made something available again.
+local function raises(draw, result)
+  for _, delta in ipairs(result[9]) do
+    if delta < 0 then return true end
+  end
+  if not settles(draw) then return false end
+  local step = draw[12]
+  for i = 4, #step[7], 4 do
+    if step[7][i] < 0 then return true end
+  end
+  return #step[6] > 0
+end
+
+local function take(work, draw, at, sequence)
+  if draw[12] then
+    local hold = work.holds[draw[12][2]]
+    if (hold and hold[1] or 0) ~= draw[12][3] then error(HOLD, 0) end
+  end
   check_tiers(work, draw, at)
+  local settled = settles(draw) and settle(work, draw, at, sequence) or false
   local used, applied, spans, opened = {}, {}, {}, false
   for i, charge in ipairs(draw[8]) do
     local start, finish = charge[2], charge[3]
@@ -249,7 +388,7 @@ local function take(work, draw, at)
   local overage_used = draw[7] and used_of(work, draw[7][1], draw[7][2], draw[7][3], at) or 0
   local credit = draw[3] ~= '' and work.credits[draw[3]] or nil
   local result = {false, '', 0, 0, 0, 0, {}, used, applied, overage_used, 0, 0,
-    credit and balances(credit) or false, opened and spans or false}
+    credit and balances(credit) or false, opened and spans or false, settled}
   local eligible = credit and credit_room(draw, credit, result)
   local units, micros_room, denial = counter_room(draw, used)
   if denial then
@@ -261,6 +400,7 @@ local function take(work, draw, at)
     if result[1] then return result end
   end
   count(work, draw, result, units, spans, at)
+  if joins(draw) then join(work, draw, result, spans, sequence) end
   return result
 end
 
@@ -276,7 +416,7 @@ end
 
 -- Decides an operation. Returns a reply code, the instant, the results and the changed working copy:
 -- ok, deny; cold (no state of this run), policy, catalog (the caller is behind), roll, late, range, price (with the
--- counters of the tiers of the draw in the results' place).
+-- counters of the tiers of the draw in the results' place), hold (not as the caller takes it to be, or not there).
 local function decide(op)
   local revision = redis.call('GET', KEYS[2])
   if revision and tonumber(revision) > op[4] then return 'catalog' end
@@ -289,10 +429,11 @@ local function decide(op)
   if at >= meta[8] or reordered(work, op) then return 'roll', at end
   local results = {}
   for i, draw in ipairs(op[5]) do
-    local fine, result = pcall(take, work, draw, at)
+    local fine, result = pcall(take, work, draw, at, meta[5] + i)
     if not fine then
       if result == LATE then return 'late', at end
       if result == RANGE then return 'range', at end
+      if result == HOLD then return 'hold', at end
       if result == PRICE then return 'price', at, tiers_used end
       error(result, 0)
     end

@@ -5,7 +5,7 @@
 --   account. When a lock had to be waited for or the row was changed since the statement began, the CTE gives the
 --   row as it is now, so that the join below compares the epoch in force.
 -- * MATERIALIZED, and the epoch compared outside: the comparison must come after the lock.
--- * A subquery for the dependence, not EXISTS in a join: always one look into the primary key, never a scan.
+-- * A subquery for each dependence, not EXISTS in a join: always one look into the primary key, never a scan.
 -- * In the order of the key, so that two flights with the same entries (a redo) can't wait for each other.
 
 -- append: independent entries of any accounts; those that conflict or are fenced are left out.
@@ -23,10 +23,10 @@ FROM unnest(
         $1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[],
         $8::bigint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::bigint[],
         $15::bigint[], $16::text[], $17::text[], $18::text[], $19::text[], $20::jsonb[], $21::bigint[],
-        $22::bigint[], $23::bigint[]
+        $22::bigint[], $23::bigint[], $24::bigint[]
 ) AS i (account, sequence, id, kind, at, credit, amount, balance_after, feature, subject, idempotency_key,
     fingerprint, overage, occurred_at, catalog_version, grant_id, reservation_id, reverses, note,
-    detail, epoch, nonce, depends)
+    detail, epoch, nonce, depends, settles)
 JOIN heads AS h ON h.account = i.account AND h.epoch = i.epoch AND h.nonce = i.nonce
 WHERE CASE i.depends
     WHEN 0 THEN true
@@ -34,6 +34,14 @@ WHERE CASE i.depends
         SELECT d.note <> 'tombstone' OR d.kind <> 'ADJUST'
         FROM entries AS d
         WHERE d.account = i.account AND d.sequence = i.depends
+    )
+END
+AND CASE i.settles
+    WHEN 0 THEN true
+    ELSE (
+        SELECT d.note <> 'tombstone' OR d.kind <> 'ADJUST'
+        FROM entries AS d
+        WHERE d.account = i.account AND d.sequence = i.settles
     )
 END
 ORDER BY i.account COLLATE "C", i.sequence
@@ -54,10 +62,10 @@ FROM unnest(
         $1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[],
         $8::bigint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::bigint[],
         $15::bigint[], $16::text[], $17::text[], $18::text[], $19::text[], $20::jsonb[], $21::bigint[],
-        $22::bigint[], $23::bigint[]
+        $22::bigint[], $23::bigint[], $24::bigint[]
 ) AS i (account, sequence, id, kind, at, credit, amount, balance_after, feature, subject, idempotency_key,
     fingerprint, overage, occurred_at, catalog_version, grant_id, reservation_id, reverses, note,
-    detail, epoch, nonce, depends)
+    detail, epoch, nonce, depends, settles)
 JOIN heads AS h ON h.account = i.account AND h.epoch = i.epoch AND h.nonce = i.nonce
 WHERE CASE i.depends
     WHEN 0 THEN true
@@ -65,6 +73,14 @@ WHERE CASE i.depends
         SELECT d.note <> 'tombstone' OR d.kind <> 'ADJUST'
         FROM entries AS d
         WHERE d.account = i.account AND d.sequence = i.depends
+    )
+END
+AND CASE i.settles
+    WHEN 0 THEN true
+    ELSE (
+        SELECT d.note <> 'tombstone' OR d.kind <> 'ADJUST'
+        FROM entries AS d
+        WHERE d.account = i.account AND d.sequence = i.settles
     )
 END
 ORDER BY i.account COLLATE "C", i.sequence;

@@ -19,6 +19,16 @@ SELECT {entry}
 FROM entries
 WHERE account = $1 AND idempotency_key = ANY ($2::text[]);
 
+-- burned: an entry that burned, by its id.
+SELECT {entry}
+FROM entries
+WHERE account = $1 AND id = $2 AND kind IN ('CONSUME', 'COMMIT');
+
+-- reversing: the entries that undo another one.
+SELECT {entry}
+FROM entries
+WHERE account = $1 AND reverses = $2 AND reverses <> '';
+
 -- listed: newest first, before a sequence; empty or null arguments filter nothing.
 SELECT {entry}
 FROM entries
