@@ -79,7 +79,7 @@ async def test_reserve_takes_out_of_what_is_available_until_the_commit_burns_and
     done = await engine.on_reservation(committing(held.reservation_id, 12))
 
     assert (done.charged, done.released, done.overage) == (12 * CREDIT, 18 * CREDIT, 0)
-    assert done.allocations == (("sub/pro/1/0", 12 * CREDIT),)
+    assert done.allocations == (("sub/plan/0/1", 12 * CREDIT),)
     assert (done.balances.available, done.balances.held) == (88 * CREDIT, 0)
     assert await have(engine) == (88, 0)
     log = await entries(engine)

@@ -17,7 +17,7 @@ from creditd.engine.requests import Action, Refund, Reservation, Use
 
 CREDIT = 1_000_000
 MINUTE = 60_000
-ALLOWANCE = "sub/pro/1/0"
+ALLOWANCE = "sub/plan/0/1"
 
 
 def refunding(entry_id, amount=None, key="r") -> Refund:
