@@ -61,4 +61,4 @@ bench: setup ## calls a second and latencies of both hosts beside an empty call
 	$(BIN)/python -m bench
 
 clean: ## remove what setup and the tools made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) .cache/roots .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
