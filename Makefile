@@ -12,8 +12,8 @@ help: ## list the targets
 
 setup: $(STAMP) ## create .venv with the locked dependencies and creditd itself
 
-# Hash-checked, exactly as locked; nothing but Python and make is needed before. pip brings uv, and uv the rest in a
-# third of the time; where uv finds no index, as behind one that only pip's settings name, pip does it all.
+# Hash-checked, exactly as locked; nothing but Python and make is needed before. pip brings uv, and uv the rest in
+# half of the time; where uv finds no index, as behind one that only pip's settings name, pip does it all.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -86,4 +86,4 @@ pictures: setup ## take the pictures of the command line in docs/images anew
 	$(BIN)/python scripts/cli_pictures.py
 
 clean: ## remove what setup and the tools made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) .cache/roots .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

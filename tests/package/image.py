@@ -198,12 +198,11 @@ def enter(root: Path, mounts: Sequence[str], command: Sequence[str]) -> list[str
 
 
 def start(stage: Stage, environment: Mapping[str, str]) -> list[str]:
-    """The image's own command, as `docker run --read-only --tmpfs /tmp --cap-drop ALL` starts it."""
+    """The image's own command, as `docker run --read-only --cap-drop ALL` starts it."""
     root = stage.root
     mounts = [
         f"mount --bind {root} {root}",
         f"mount -o remount,bind,ro {root}",
-        f"mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs {root}/tmp",
     ]
     return enter(root, mounts, _as_user(stage, environment, [*stage.entrypoint, *stage.command]))
 

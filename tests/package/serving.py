@@ -96,7 +96,7 @@ async def decides(address: str, *, demo: bool = False) -> None:
     async with grpc.aio.insecure_channel(address) as channel:
         stub = EntitlementsStub(channel)
         checked = await stub.Check(entitlements_pb2.CheckRequest(account="demo", **_USE))
-        request = entitlements_pb2.ConsumeRequest(account="demo", idempotency_key="package", **_USE)
+        request = entitlements_pb2.ConsumeRequest(account="demo", idempotency_key=f"once-{address}", **_USE)
         consumed = await stub.Consume(request)
     assert checked.allowed
     assert checked.cost_micros > 0
