@@ -137,7 +137,7 @@ class Schedule:
         """Extend, settle or end one of the holds that callers were told of, perhaps one that has ended."""
         reservation_id, quantity = self.source.choice(self.held)
         kind = self.source.choice(("extend", "part", "commit", "commit", "release"))
-        # A part burns 1 at most, once, so that what is committed at the end is within the hold: only late usage makes debt.
+        # A part burns 1, once: what is committed at the end is within the hold, and only late usage makes debt.
         key, used, ttl = "", self.source.randrange(quantity), None
         if kind == "release":
             reservation = Reservation(Action.RELEASE, reservation_id)
