@@ -137,7 +137,8 @@ class Schedule:
         """Extend, settle or end one of the holds that callers were told of, perhaps one that has ended."""
         reservation_id, quantity = self.source.choice(self.held)
         kind = self.source.choice(("extend", "part", "commit", "commit", "release"))
-        key, used, ttl = "", self.source.randrange(quantity + 1), None
+        # A part burns 1, once: what is committed at the end is within the hold, and only late usage makes debt.
+        key, used, ttl = "", self.source.randrange(quantity), None
         if kind == "release":
             reservation = Reservation(Action.RELEASE, reservation_id)
         elif kind == "extend":
@@ -145,7 +146,7 @@ class Schedule:
             key = self.source.choice(("", f"e{reservation_id}"))
             reservation = Reservation(Action.EXTEND, reservation_id, ttl_ms=ttl)
         else:
-            used = used if kind == "commit" else min(used, 1)
+            used = used if kind == "commit" else 1
             key = f"p{reservation_id}" if kind == "part" else ""
             reservation = Reservation(Action.COMMIT, reservation_id, keep_open=kind == "part")
         use = Use(self.account, "", quantity=used, idempotency_key=key, reservation=reservation)

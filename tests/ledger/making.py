@@ -44,8 +44,8 @@ def entry(sequence: int, **fields: Any) -> Entry:
     return Entry(sequence=sequence, **(defaults | fields))
 
 
-def unit(*entries: Entry, epoch: Epoch = FIRST, depends: int = 0) -> Unit:
-    return Unit(entries[0].account, epoch, depends, entries)
+def unit(*entries: Entry, epoch: Epoch = FIRST, depends: int = 0, settles: int = 0) -> Unit:
+    return Unit(entries[0].account, epoch, depends, entries, settles)
 
 
 async def ids(ledger: Ledger, account: str = ACCOUNT) -> dict[int, str]:

@@ -144,40 +144,41 @@ class TestGroups:
         assert await ids(ledger) == {}
 
 
+@pytest.mark.parametrize("needs", ["depends", "settles"])
 class TestDependence:
     """Units that depend on an earlier entry."""
 
-    async def test_it_lands_after_what_it_depends_on(self, ledger: Ledger) -> None:
+    async def test_it_lands_after_what_it_depends_on(self, ledger: Ledger, needs: str) -> None:
         await ledger.append([unit(entry(1))])
 
-        units = [unit(entry(2), depends=1), unit(entry(3), entry(4), depends=1)]
+        units = [unit(entry(2), **{needs: 1}), unit(entry(3), entry(4), **{needs: 1})]
         assert await ledger.append(units) == [Landed(), Landed()]
 
-    async def test_it_is_turned_away_when_that_is_missing(self, ledger: Ledger) -> None:
-        units = [unit(entry(2), depends=1), unit(entry(3), entry(4), depends=1)]
+    async def test_it_is_turned_away_when_that_is_missing(self, ledger: Ledger, needs: str) -> None:
+        units = [unit(entry(2), **{needs: 1}), unit(entry(3), entry(4), **{needs: 1})]
 
         assert await ledger.append(units) == [Fenced(), Fenced()]
         assert await ids(ledger) == {}
 
-    async def test_another_account_does_not_count(self, ledger: Ledger) -> None:
+    async def test_another_account_does_not_count(self, ledger: Ledger, needs: str) -> None:
         await new_account(ledger, "other")
         await ledger.append([unit(entry(1, account="other"))])
 
-        assert await ledger.append([unit(entry(2), depends=1)]) == [Fenced()]
+        assert await ledger.append([unit(entry(2), **{needs: 1})]) == [Fenced()]
 
-    async def test_a_tombstone_does_not_count(self, ledger: Ledger) -> None:
+    async def test_a_tombstone_does_not_count(self, ledger: Ledger, needs: str) -> None:
         await ledger.append([unit(entry(2))])
         async with ledger.change("acme") as tx:
             epoch = tx.epoch
 
-        units = [unit(entry(3), epoch=epoch, depends=1), unit(entry(4), epoch=epoch, depends=2)]
+        units = [unit(entry(3), epoch=epoch, **{needs: 1}), unit(entry(4), epoch=epoch, **{needs: 2})]
         assert await ledger.append(units) == [Fenced(), Landed()]
 
-    async def test_both_may_fly_together_in_any_order(self, ledger: Ledger) -> None:
+    async def test_both_may_fly_together_in_any_order(self, ledger: Ledger, needs: str) -> None:
         units = [
-            unit(entry(6), depends=4),
-            unit(entry(3), entry(4), depends=2),
-            unit(entry(2), depends=1),
+            unit(entry(6), **{needs: 4}),
+            unit(entry(3), entry(4), **{needs: 2}),
+            unit(entry(2), **{needs: 1}),
             unit(entry(5)),
             unit(entry(1)),
         ]
@@ -185,13 +186,29 @@ class TestDependence:
         assert await ledger.append(units) == [Landed()] * 5
         assert list(await ids(ledger)) == [1, 2, 3, 4, 5, 6]
 
-    async def test_what_depends_on_a_unit_turned_away_is_turned_away(self, ledger: Ledger) -> None:
+    async def test_what_depends_on_a_unit_turned_away_is_turned_away(
+        self, ledger: Ledger, needs: str
+    ) -> None:
         await ledger.append([unit(entry(1, idempotency_key="k"))])
 
-        units = [unit(entry(2, id="again", idempotency_key="k")), unit(entry(3), depends=2)]
+        units = [unit(entry(2, id="again", idempotency_key="k")), unit(entry(3), **{needs: 2})]
         outcomes = await ledger.append(units)
         assert isinstance(outcomes[0], Duplicate)
         assert outcomes[1] == Fenced()
+
+
+async def test_a_unit_that_depends_on_two_entries_needs_both(ledger: Ledger) -> None:
+    """As a Commit does: on what made room for it, and on the Reserve whose hold it settles."""
+    units = [
+        unit(entry(2)),
+        unit(entry(5), depends=2, settles=1),
+        unit(entry(6), depends=1, settles=2),
+        unit(entry(7), depends=2, settles=3),
+        unit(entry(3), settles=2),
+    ]
+
+    assert await ledger.append(units) == [Landed(), Fenced(), Fenced(), Landed(), Landed()]
+    assert list(await ids(ledger)) == [2, 3, 7]
 
 
 @pytest.mark.parametrize(

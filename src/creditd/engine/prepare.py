@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 from creditd.domain.amounts import AMOUNT_MAX
 from creditd.domain.catalog import BurnOrder, Feature, FeatureType, Money
@@ -183,7 +184,22 @@ def not_entitled(prepared: Prepared) -> Ruling:
         credit=prepared.draw.credit,
         charged=prepared.draw.amount,
         catalog_version=prepared.catalog_version,
+        **_as_held(prepared.use),
     )
+
+
+class _Held(TypedDict, total=False):
+    reservation_id: str
+    reserved: int
+    expires_at: int
+
+
+def _as_held(use: Use) -> _Held:
+    """How a hold stands that a denied Extend leaves as it was."""
+    hold = None if use.reservation is None else use.reservation.hold
+    if hold is None:
+        return {}
+    return {"reservation_id": hold.id, "reserved": hold.micros, "expires_at": hold.expires_at}
 
 
 def ruling_of_drawn(prepared: Prepared, drawn: Drawn, *, for_check: bool) -> Ruling:
@@ -205,6 +221,7 @@ def ruling_of_drawn(prepared: Prepared, drawn: Drawn, *, for_check: bool) -> Rul
         value=policy.value if policy.feature.type is FeatureType.CONFIG else None,
         affordable=affordable(prepared, drawn) if for_check else 0,
         catalog_version=prepared.catalog_version,
+        **_as_held(prepared.use),
     )
 
 

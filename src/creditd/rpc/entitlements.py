@@ -122,11 +122,7 @@ class EntitlementsServicer(pb_grpc.EntitlementsServicer):
         checks = Checks()
         use = codec_holds.read_extend(request, checks)
         checks.done()
-        ruling = await self._engine.on_reservation(use)
-        response = codec_holds.reserve_response(ruling)
-        if not ruling.allowed:
-            response.reservation_id = request.reservation_id
-        return response
+        return codec_holds.reserve_response(await self._engine.on_reservation(use))
 
     @answered
     async def Commit(self, request: pb.CommitRequest) -> pb.CommitResponse:
