@@ -65,7 +65,7 @@ class Player:
         number = next(_numbers)
         self.clock = f"clock-{number}"
         self.account = f"{ACCOUNT}-{number}"
-        self.names: dict[str, Any] = {"account": self.account}
+        self.names: dict[str, Any] = {"account": self.account, "clock": self.clock}
 
     async def play(self) -> None:
         await self.apply(self.scenario.catalog, {})

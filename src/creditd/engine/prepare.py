@@ -152,6 +152,16 @@ def not_entitled(prepared: Prepared) -> Ruling:
         credit=prepared.draw.credit,
         charged=prepared.draw.amount,
         catalog_version=prepared.catalog_version,
+        explanation=_explain_denied(prepared) if prepared.use.explain else (),
+    )
+
+
+def _explain_denied(prepared: Prepared) -> tuple[Step, ...]:
+    """What denied a request that needed no decision."""
+    feature = prepared.policy.feature.key
+    return (
+        Step("entitlement", feature, prepared.policy.source),
+        Step("denial", feature, prepared.denied),
     )
 
 
