@@ -45,18 +45,6 @@ async def serving(dsn: str, redis_url: str) -> AsyncIterator[tuple[Api, Ledger]]
     await task
 
 
-@pytest.fixture(scope="session")
-async def shared_server(session_dsn, valkey_server):
-    async with serving(session_dsn, f"{valkey_server.url.rsplit('/', 1)[0]}/7") as server:
-        yield server
-
-
-@pytest.fixture
-async def own_server(dsn, valkey):
-    async with serving(dsn, valkey) as server:
-        yield server
-
-
 class Player:
     """Plays one scenario on an account and a clock of its own."""
 
