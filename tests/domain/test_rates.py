@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from creditd.domain.amounts import AMOUNT_MAX, Rounding
-from creditd.domain.catalog import Feature, FeatureType, MeterPrice, Money, Rate
+from creditd.domain.catalog import Feature, FeatureType, MeterPrice, Money, Rate, Tier
 from creditd.domain.errors import FailedPrecondition, OutOfRange
-from creditd.domain.rates import RateTable, charge, units_for
+from creditd.domain.rates import RateTable, charge, graduated, units_for
 
 
 def table(*rates: Rate, meter: str = "in") -> RateTable:
@@ -119,3 +119,55 @@ def test_affordable_respects_thresholds_of_the_meter(capacity):
 
     assert rates.price({"in": units}, {}).amount <= capacity
     assert rates.price({"in": units + 1}, {}).amount > capacity
+
+
+def tiered(sizes: list[int], prices: list[int], per: int = 1, rounding: Rounding = Rounding.UP) -> MeterPrice:
+    """A price with tiers of these sizes; the last price is for all the rest."""
+    bounds = [sum(sizes[: place + 1]) for place in range(len(sizes))]
+    tiers = tuple(Tier(bound, price) for bound, price in zip([*bounds, 0], prices, strict=False))
+    return MeterPrice("in", 0, per, rounding, tiers=tiers)
+
+
+tiers = st.builds(
+    tiered,
+    st.lists(st.integers(1, 50), min_size=1, max_size=4),
+    st.lists(st.integers(0, 1000), min_size=5, max_size=5),
+)
+
+
+@given(tiers, st.lists(st.integers(1, 80), min_size=1, max_size=8), st.integers(0, 100))
+def test_graduated_prices_come_to_the_same_in_one_request_as_in_many(price, parts, counted):
+    whole, _tier = graduated(price, "k", sum(parts), counted)
+    total, at = 0, counted
+    for part in parts:
+        total += graduated(price, "k", part, at)[0]
+        at += part
+
+    assert total == whole
+
+
+@given(tiers, st.integers(1, 80), st.integers(0, 100))
+def test_a_graduated_price_is_that_of_each_unit_at_its_place(price, quantity, counted):
+    def of_unit(number: int) -> int:
+        return next(tier.credits_micros for tier in price.tiers if number <= tier.up_to or not tier.up_to)
+
+    due = sum(of_unit(number) for number in range(counted + 1, counted + quantity + 1))
+
+    assert graduated(price, "k", quantity, counted)[0] == due
+
+
+@given(
+    tiers,
+    st.sampled_from(list(Rounding)[:3]),
+    st.integers(1, 7),
+    st.integers(1, 80),
+    st.integers(0, 100),
+)
+def test_a_graduated_price_holds_wherever_it_says_that_it_does(price, rounding, per, quantity, counted):
+    price = MeterPrice("in", 0, per, rounding, tiers=price.tiers)
+    due, place = graduated(price, "k", quantity, counted)
+
+    assert place.low <= counted <= place.high
+    for elsewhere in {place.low, (place.low + min(place.high, 500)) // 2, min(place.high, 500)}:
+        if place.low <= elsewhere <= place.high:
+            assert graduated(price, "k", quantity, elsewhere)[0] == due

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
@@ -218,3 +219,20 @@ async def test_a_long_tail_is_read_in_pages(ledger: Ledger) -> None:
     async with ledger.change("acme") as tx:
         assert (tx.state.sequence, tx.tail_length) == (count, count)
     assert tx.state == await ledger.read("acme")
+
+
+async def test_many_changes_at_once_may_each_read_through_the_pool(database: str) -> None:
+    """Were the whole pool lent to changes, each would wait for another's connection until all time out."""
+    ledger = await Ledger.connect(database, nonce=lambda: NONCE, pool_max=2)
+    accounts = [f"account-{number}" for number in range(8)]
+    for account in accounts:
+        await ledger.create_account(Account(account, created_at=1))
+
+    async def change(account: str) -> Account | None:
+        async with ledger.change(account):
+            return await ledger.get_account(account)
+
+    found = await asyncio.gather(*(change(account) for account in accounts))
+    await ledger.close()
+
+    assert [account.id for account in found if account is not None] == accounts

@@ -45,18 +45,6 @@ async def serving(dsn: str, redis_url: str) -> AsyncIterator[tuple[Api, Ledger]]
     await task
 
 
-@pytest.fixture(scope="session")
-async def shared_server(session_dsn, valkey_server):
-    async with serving(session_dsn, f"{valkey_server.url.rsplit('/', 1)[0]}/7") as server:
-        yield server
-
-
-@pytest.fixture
-async def own_server(dsn, valkey):
-    async with serving(dsn, valkey) as server:
-        yield server
-
-
 class Player:
     """Plays one scenario on an account and a clock of its own."""
 
@@ -65,7 +53,7 @@ class Player:
         number = next(_numbers)
         self.clock = f"clock-{number}"
         self.account = f"{ACCOUNT}-{number}"
-        self.names: dict[str, Any] = {"account": self.account}
+        self.names: dict[str, Any] = {"account": self.account, "clock": self.clock}
 
     async def play(self) -> None:
         await self.apply(self.scenario.catalog, {})

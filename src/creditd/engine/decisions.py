@@ -340,6 +340,14 @@ class Decisions:
             return None
         return None if state is None else state.segment
 
+    async def catch_up(self, account_id: str) -> None:
+        """Learn what other replicas have changed for the account, the catalog included, up to now."""
+        for _ in range(ATTEMPTS_MAX):
+            account = await self.policies.account(account_id)
+            if await self._is_current(account, await self.policies.now(account)):
+                return
+        raise _gave_up()
+
     async def _is_current(self, account: Account, now: int) -> bool:
         """Whether the account's policy and the catalog, as this replica knows them, are still the newest.
 

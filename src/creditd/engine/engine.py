@@ -241,6 +241,7 @@ class Engine:
 
     async def put_account(self, account: Account, *, etag: str) -> Account:
         """Create or update an account."""
+        await self.catalogs.refresh()
         return await self._accounts.present(await self._accounts.put(account, etag=etag))
 
     async def get_account(self, account: str) -> Account:
@@ -254,6 +255,7 @@ class Engine:
 
     async def put_subscription(self, change: SubscriptionChange) -> SubscriptionResult:
         """Subscribe, or change a subscription."""
+        await self.catalogs.refresh()
         return await self._subscriptions.put(change)
 
     async def archive_account(self, account: str) -> Account:
@@ -264,6 +266,7 @@ class Engine:
         self, account: str, bundle: str, *, quantity: int, metadata: dict[str, str], idempotency_key: str
     ) -> Grant:
         """Grant the credits of a bundle that was bought."""
+        await self.catalogs.refresh()
         return await self._offers.purchase(
             account, bundle, quantity=quantity, metadata=metadata, key=idempotency_key
         )
@@ -272,14 +275,17 @@ class Engine:
         self, account: str, promotion: str, *, code: str, idempotency_key: str
     ) -> Grant:
         """Grant the credits of a promotion, once for each account."""
+        await self.catalogs.refresh()
         return await self._offers.redeem(account, promotion, code=code, key=idempotency_key)
 
     async def reset_usage(self, wanted: UsageReset) -> ResetResult:
         """Set limits back to zero and fill recurring grants now."""
+        await self.catalogs.refresh()
         return await self._resets.reset(wanted)
 
     async def put_override(self, account: str, override: Override) -> Override:
         """Create or replace what the account gets instead of its plans."""
+        await self.catalogs.refresh()
         return await self._exceptions.put_override(account, override)
 
     async def delete_override(self, account: str, *, feature: str, credit: str) -> None:
@@ -288,6 +294,7 @@ class Engine:
 
     async def put_budget(self, account: str, budget: Budget) -> BudgetStatus:
         """Create or replace a budget; what its window has counted stays."""
+        await self.catalogs.refresh()
         return await self._exceptions.put_budget(account, budget)
 
     async def delete_budget(self, account: str, budget_id: str) -> None:
@@ -298,10 +305,12 @@ class Engine:
         """Everything that the account gets, resolved; or got `at` an instant of the past (ms)."""
         if at is not None:
             return await self._entitlements.get_at(account, at)
+        await self.decisions.catch_up(account)
         return await self._entitlements.get(account)
 
     async def create_grant(self, draft: GrantDraft, *, idempotency_key: str) -> Grant:
         """Give credits once."""
+        await self.catalogs.refresh()
         return await self._grants.create(draft, idempotency_key=idempotency_key)
 
     async def void_grant(self, account: str, grant_id: str, *, reason: str) -> Grant:

@@ -226,6 +226,9 @@ def _wanted(
     if change.trial_ends_at is not None and change.trial_ends_at != before.trial_ends_at:
         problem = "can't be moved once the trial has begun; end it by putting the status active"
         raise InvalidArgument(violations=(Violation("subscription.trial_ends_at", problem),))
+    if change.started_at is not None and change.started_at > now >= before.started_at:
+        problem = "is later than now, but the subscription has begun; cancel it, or leave this out"
+        raise InvalidArgument(violations=(Violation("subscription.started_at", problem),))
     status, pauses = change.status or before.status, before.pauses_after_trial
     if status is SubscriptionStatus.TRIALING and before.trial_ends_at is None:
         problem = "can't begin a trial any more; cancel and subscribe again, or leave it out"
@@ -267,8 +270,10 @@ def _begun(account: Account, change: SubscriptionChange, plan: Plan, now: int) -
     if status is SubscriptionStatus.TRIALING and trial_ends_at is None:
         problem = f"plan {plan.key!r} has no trial; set trial_ends_at, or another status"
         raise InvalidArgument(violations=(Violation("subscription.status", problem),))
-    if status is not SubscriptionStatus.TRIALING and trial_ends_at is not None:
-        problem = "is for a subscription with a trial; this account has had the plan's, or it has none: leave it out"
+    if status is not SubscriptionStatus.TRIALING and (trial_ends_at or 0) > now:
+        problem = (
+            "is later than now, but the subscription is to begin without a trial; put the status trialing"
+        )
         raise InvalidArgument(violations=(Violation("subscription.trial_ends_at", problem),))
     paused = status is SubscriptionStatus.PAUSED
     begins = started_at if trial_ends_at is None else trial_ends_at

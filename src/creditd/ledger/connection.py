@@ -82,9 +82,11 @@ class _Pooled(asyncpg.Connection):
 class Connections:
     """The pool, and how to open a connection beside it, with the session settings that the protocol needs."""
 
-    def __init__(self, dsn: str, pool: Pool, settings: dict[str, Any]) -> None:
+    def __init__(self, dsn: str, pool: Pool, settings: dict[str, Any], *, loans_max: int) -> None:
         self._dsn = dsn
         self._pool = pool
+        # A borrower may read through the pool itself: if all of it were lent, everybody would wait for everybody.
+        self._loans = asyncio.Semaphore(loans_max)
         self._settings = settings
         self._timeout_s: float = settings["command_timeout"]
 
@@ -111,7 +113,7 @@ class Connections:
             pool = await asyncpg.create_pool(
                 dsn, min_size=pool_min, max_size=pool_max, connection_class=_Pooled, **settings
             )
-        return cls(dsn, pool, settings)
+        return cls(dsn, pool, settings, loans_max=max(1, pool_max - 1))
 
     async def close(self) -> None:
         """Close the pool: waits a little for what is running, then cuts it off."""
@@ -163,6 +165,16 @@ class Connections:
 
         Only beginning and committing map errors; it commits at a clean end.
         """
+        async with self.mapped():
+            await asyncio.wait_for(self._loans.acquire(), self._timeout_s)
+        try:
+            async with self._borrowed() as connection:
+                yield connection
+        finally:
+            self._loans.release()
+
+    @asynccontextmanager
+    async def _borrowed(self) -> AsyncIterator[Connection]:
         async with self.mapped():
             connection = await self._pool.acquire(timeout=self._timeout_s)
         try:
