@@ -8,7 +8,7 @@ import grpc
 from tests.scenarios.steps import catalog_of
 from tests.scenarios.test_scenarios import serving
 
-from creditd.cli.client import refusal_of
+from creditd.cli.refusals import refusal_of
 from creditd.v1 import accounts_pb2 as pb
 from creditd.v1 import catalog_pb2, entitlements_pb2
 
