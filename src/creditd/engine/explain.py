@@ -19,7 +19,8 @@ def explain(prepared: Prepared, drawn: Drawn, grants: Sequence[SegmentGrant]) ->
     steps = [*_entitlements(prepared), *_rate(prepared)]
     for charge, used in zip(prepared.draw.charges, used_before(drawn), strict=True):
         steps.append(_counter(prepared, charge, used))
-    steps += _grants(prepared, drawn, grants)
+    if not drawn.denied_by:  # else no grant was tried
+        steps += _grants(prepared, drawn, grants)
     if drawn.from_overage:
         steps.append(Step("overage", prepared.draw.credit, "beyond the grants", drawn.from_overage))
     if drawn.denial is not None:
