@@ -13,6 +13,7 @@ from creditd.domain.errors import FailedPrecondition, IdempotencyKeyReused, NotF
 from creditd.engine.control_types import EntryQuery
 from creditd.engine.requests import Action, Reservation, Use
 from creditd.hot.connection import HotUnavailable
+from creditd.hot.keys import state_key
 
 CREDIT = 1_000_000
 MINUTE = 60_000
@@ -454,10 +455,10 @@ async def test_parts_of_many_streams_at_once_keep_every_hold(world, engine):
         use = committing(held.reservation_id, 1, keep_open=True, key=f"p{number}")
         return await replica.on_reservation(use)
 
-    parts = await asyncio.gather(*(stream(number) for number in range(20)))
+    parts = await asyncio.gather(*(stream(number) for number in range(50)))
 
-    assert len({part.entry_id for part in parts}) == 20
-    assert await have(engine) == (40, 40)
+    assert len({part.entry_id for part in parts}) == 50
+    assert await have(engine) == (40, 10)
 
 
 async def test_hot_store_lost_between_reserve_and_commit(engine):
@@ -501,3 +502,15 @@ async def test_internal_keys_are_not_for_callers(engine):
     await engine.on_reservation(committing(held.reservation_id))
 
     assert (await entries(engine))[-1].idempotency_key.startswith("\x01")
+
+
+async def test_verification_compares_holds(engine):
+    held = await engine.reserve(reserving(30))
+    connection = await engine.hot._connected()
+    await connection.call("HDEL", state_key("acme"), f"!{held.reservation_id}")
+
+    check = await engine.verify_account("acme", repair=True)
+
+    assert not check.consistent
+    assert f"hold {held.reservation_id}" in check.differences[0]
+    assert (await engine.on_reservation(committing(held.reservation_id, 30))).charged == 30 * CREDIT

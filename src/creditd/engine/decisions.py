@@ -124,11 +124,12 @@ class Decisions:
         A denial of any is told by one denied ruling, whose `index` names the use.
         """
         attempt = _Attempt(uses, fingerprints(uses))
-        for _ in range(ATTEMPTS_MAX):
-            try:
-                return await self._consume_once(attempt)
-            except Retry:
-                continue
+        async with self.reservations.turn(uses[0]):
+            for _ in range(ATTEMPTS_MAX):
+                try:
+                    return await self._consume_once(attempt)
+                except Retry:
+                    continue
         raise _gave_up()
 
     async def _consume_once(self, attempt: _Attempt) -> list[Ruling]:

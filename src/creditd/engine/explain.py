@@ -38,7 +38,7 @@ def explain_not_entitled(prepared: Prepared) -> tuple[Step, ...]:
 def _entitlements(prepared: Prepared) -> Iterator[Step]:
     """Everything that speaks for or against the feature; the first that gives it is where it comes from."""
     policy = prepared.policy
-    if policy.source == DEFAULT and not policy.granted:
+    if policy.source == DEFAULT and not policy.granted and not policy.inactive:
         default = policy.feature.default_value
         yield Step(
             "entitlement", DEFAULT, "nothing" if default is None else f"the feature's default, {default}"

@@ -6,8 +6,11 @@ that only creditd makes. Callers name a reservation by its id; everything else a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from weakref import WeakValueDictionary
 
 from creditd.domain.decide import Mode, Operation
 from creditd.domain.entries import INTERNAL_KEY, Entry, Kind, expiry_key, settle_key
@@ -37,6 +40,14 @@ class Reservations:
 
     hot: HotStore
     lookup: KeyLookup
+    _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(default_factory=WeakValueDictionary)
+
+    def turn(self, use: Use) -> AbstractAsyncContextManager[object]:
+        """Waited for by what changes an open hold: of many at once in a process, only one could go ahead anyway."""
+        reservation = use.reservation
+        if reservation is None or not reservation.id or reservation.is_final:
+            return nullcontext()
+        return self._turns.setdefault((use.account, reservation.id), asyncio.Lock())
 
     async def completed(self, uses: Sequence[Use], marks: Sequence[str]) -> Sequence[Use] | Ruling | None:
         """The uses as they can be prepared; an answer when there is nothing to decide; None: load the account first.

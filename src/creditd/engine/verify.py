@@ -85,6 +85,11 @@ def _compare(state: AccountState, expected: Segment, found: Segment) -> list[str
             for grant in sorted(due.keys() | left.keys())
             if due.get(grant, 0) != left.get(grant, 0)
         ]
+    differences += [
+        f"hold {hold_id}: {expected.holds.get(hold_id)} in the ledger, {found.holds.get(hold_id)} in the hot state"
+        for hold_id in sorted(expected.holds.keys() | found.holds.keys())
+        if expected.holds.get(hold_id) != found.holds.get(hold_id)
+    ]
     for key, counter in state.counters.items():
         hot_counter = found.counters.get(key)
         if (counter.end == 0 or counter.end > found.at) and (
