@@ -20,7 +20,9 @@ from creditd.v1 import catalog_pb2
 FOLDER = Path(__file__).parent
 EXAMPLES = FOLDER.parents[1] / "examples" / "catalogs"
 ACCOUNT = "acme"
-KEYWORDS = frozenset({"at", "expect", "error", "repeat", "name", "catalog", "effective_at", "clock", "note"})
+KEYWORDS = frozenset(
+    {"at", "expect", "error", "repeat", "name", "catalog", "effective_at", "dry_run", "clock", "note"}
+)
 INT64 = {FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_UINT64}
 
 
@@ -70,7 +72,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if hasattr(value, "isoformat"):
-        return re.sub(r"(\+00:00)?$", "Z", value.isoformat(), count=1)
+        text = value.isoformat(timespec="milliseconds" if value.microsecond else "seconds")
+        return re.sub(r"(\+00:00)?$", "Z", text, count=1)
     return value
 
 
@@ -87,6 +90,8 @@ def request_of(descriptor: Descriptor, given: Any, message: Any) -> Any:
     account = descriptor.fields_by_name.get("account")
     if account is not None and account.message_type is None and "account" not in fields:
         fields["account"] = ACCOUNT
+    for item in fields.get("items", ()) if "items" in descriptor.fields_by_name else ():
+        item.setdefault("account", ACCOUNT)
     for name in ("grant", "override", "budget", "auto_top_up"):
         nested = descriptor.fields_by_name.get(name)
         if nested is not None and nested.message_type is not None:

@@ -68,7 +68,7 @@ class Player:
         self.names: dict[str, Any] = {"account": self.account}
 
     async def play(self) -> None:
-        await self.apply(self.scenario.catalog, None)
+        await self.apply(self.scenario.catalog, {})
         await self.api.clocks.CreateTestClock(
             test_clocks_pb2.CreateTestClockRequest(
                 test_clock=test_clocks_pb2.TestClock(id=self.clock, now=instant(self.scenario.start))
@@ -80,11 +80,17 @@ class Player:
             for _ in range(step.get("repeat", 1)):
                 await self.step(number, step)
 
-    async def apply(self, document: Any, effective_at: str | None) -> None:
+    async def apply(self, document: Any, step: dict[str, Any]) -> None:
+        effective_at = step.get("effective_at")
         request = catalog_pb2.ApplyCatalogRequest(
-            catalog=catalog_of(document), effective_at=instant(effective_at) if effective_at else None
+            catalog=catalog_of(document),
+            effective_at=instant(effective_at) if effective_at else None,
+            dry_run=step.get("dry_run", False),
         )
-        await self.api.catalogs.ApplyCatalog(request)
+        answer = await self.api.catalogs.ApplyCatalog(request)
+        if not step.keys() - KEYWORDS:
+            faults = differences(self.filled(step.get("expect", {})), answer)
+            assert not faults, "catalog: " + "; ".join(faults)
 
     async def step(self, number: int, step: dict[str, Any]) -> None:
         if "at" in step:
@@ -92,7 +98,7 @@ class Player:
                 test_clocks_pb2.AdvanceTestClockRequest(id=self.clock, now=instant(step["at"]))
             )
         if "catalog" in step:
-            await self.apply(step["catalog"], step.get("effective_at"))
+            await self.apply(step["catalog"], step)
         rpcs = step.keys() - KEYWORDS
         assert len(rpcs) <= 1, f"step {number} has several RPCs: {sorted(rpcs)}"
         for rpc in rpcs:

@@ -34,8 +34,8 @@ class PendingPlan:
 class Subscription:
     """An account's subscription to a version of a plan; instants in ms, `anchor` places its periods.
 
-    `add_ons` are keys and how many of each, by key. With `pauses_after_trial` it waits for activation when the trial
-    ends, else it is active then.
+    It entitles from `started_at` on. `add_ons` are keys and how many of each, by key. With `pauses_after_trial` it
+    waits for activation when the trial ends, else it is active then; one that began paused waits as well.
     """
 
     id: str
@@ -73,6 +73,7 @@ def changes_by_itself(subscription: Subscription, now: int) -> tuple[int, ...]:
     """The instants after `now` at which `subscription_at` changes."""
     pending = subscription.pending
     instants = (
+        subscription.started_at,
         subscription.cancel_at,
         subscription.trial_ends_at,
         None if pending is None else pending.at,

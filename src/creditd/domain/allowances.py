@@ -1,4 +1,4 @@
-"""What subscribing, and every change of a subscription, does to grants: pure, as ledger entries.
+"""The allowances of a subscription, and the grants that they are laid down as: pure, as ledger entries.
 
 A subscription's credits are grants of its own, one for each allowance: its **slot**. What happens later by itself
 (the end of a trial, a change at the period's end, a cancellation) is laid down at once as expiries and future grants,
@@ -11,14 +11,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from creditd.domain.accounts import Subscription, SubscriptionStatus
+from creditd.domain.accounts import Subscription
 from creditd.domain.amounts import AMOUNT_MAX
 from creditd.domain.catalog import AddOn, Allowance, Plan
 from creditd.domain.entries import Effects, Entry, GrantChange, Kind
 from creditd.domain.fold import fold_all
-from creditd.domain.grants import Category, Grant, Recurrence, default_priority, derived_id
-from creditd.domain.periods import MS_MAX, Span, add_periods
-from creditd.domain.roll import NewId, give, void
+from creditd.domain.grants import (
+    Category,
+    Grant,
+    Recurrence,
+    default_priority,
+    derived_id,
+)
+from creditd.domain.periods import MS_MAX, add_periods
+from creditd.domain.roll import NewId, give, pay_debt, void
 from creditd.domain.state import AccountState, GrantState, balance
 
 GRANT_ID_BYTES_MAX = 255
@@ -60,7 +66,7 @@ class Slot:
 
 
 @dataclass(slots=True)
-class _Books:
+class Books:
     """The state while entries are added to it."""
 
     state: AccountState
@@ -69,17 +75,18 @@ class _Books:
     entries: list[Entry] = field(default_factory=list)
 
     def add(self, entries: Iterable[Entry]) -> None:
+        """Take entries in, which must follow the state."""
         fresh = list(entries)
         self.state = fold_all(self.state, fresh)
         self.entries += fresh
 
     def held(self, subscription: str) -> list[GrantState]:
         """The subscription's grants, what they have carried over left out."""
-        return [
-            held
-            for held in self.state.grants.values()
-            if held.grant.subscription == subscription and held.grant.category is not Category.ROLLOVER
-        ]
+        return [held for held in self.all(subscription) if held.grant.category is not Category.ROLLOVER]
+
+    def all(self, subscription: str) -> list[GrantState]:
+        """The subscription's grants and what they have carried over."""
+        return [held for held in self.state.grants.values() if held.grant.subscription == subscription]
 
     def redefine(self, grant: Grant, change: int = 0, filled_at: int = 0) -> None:
         """Put another definition in a grant's place, and change what is left of it or when it was filled."""
@@ -105,8 +112,11 @@ class _Books:
                 )
             ]
         )
+        if change > 0:
+            self.add(pay_debt(self.state, grant, change, self.entries[-1], self.new_id))
 
     def void(self, held: GrantState, note: str) -> None:
+        """Take away what is left of a grant, now."""
         self.add([void(self.state, held, self.now, self.new_id(), note)])
 
 
@@ -147,189 +157,48 @@ def _slot(key: str, allowance: Allowance, seats: int, quantity: int, category: C
     return Slot(key, allowance, quantity * (seats if allowance.per_seat else 1), category, source)
 
 
-def begin(state: AccountState, terms: Terms, now: int, new_id: NewId) -> list[Entry]:
-    """The entries of a new subscription, or of one that starts anew after its end."""
-    books = _Books(state, new_id, now)
-    subscription = terms.subscription
-    if subscription.status is SubscriptionStatus.CANCELED:
-        return []
-    begins = now
-    if subscription.status is SubscriptionStatus.TRIALING and subscription.trial_ends_at is not None:
-        for slot in trial_slots(terms):
-            _give(books, subscription, slot, now, ends_at=subscription.trial_ends_at)
-        begins = subscription.trial_ends_at
-        if terms.plan.trial is not None and terms.plan.trial.require_activation:
-            return books.entries
-    for slot in plan_slots(terms):
-        _give(books, subscription, slot, max(begins, now), ends_at=subscription.cancel_at)
-    return books.entries
+def ends(subscription: Subscription, slot: str) -> int:
+    """The instant at which the credits of a slot of the subscription end, MS_MAX when none is known."""
+    instants = [subscription.cancel_at or MS_MAX]
+    if slot.startswith("trial/"):
+        instants.append(subscription.trial_ends_at or MS_MAX)
+    elif slot.startswith("plan/") and subscription.pending is not None:
+        instants.append(subscription.pending.at)
+    return min(instants)
 
 
-def end(state: AccountState, subscription: Subscription, at: int, now: int, new_id: NewId) -> list[Entry]:
-    """The entries by which a subscription's recurring credits end at `at`; those granted once stay."""
-    books = _Books(state, new_id, now)
-    for held in books.held(subscription.id):
-        _end(books, held, at)
-    return books.entries
-
-
-def reopen(state: AccountState, subscription: Subscription, now: int, new_id: NewId) -> list[Entry]:
-    """The entries that take a cancellation back which has not taken effect yet."""
-    books = _Books(state, new_id, now)
-    for held in books.held(subscription.id):
-        grant = held.grant
-        if grant.recurrence is None or grant.category is Category.TRIAL:
-            continue
-        open_end = replace(grant, ends_at=None) if grant.recurrence.lasts else replace(grant, expires_at=None)
-        if open_end != grant:
-            books.redefine(open_end)
-    return books.entries
-
-
-def activate_trial(state: AccountState, terms: Terms, now: int, new_id: NewId) -> list[Entry]:
-    """The entries that end a trial and begin the plan: what the trial left is gone, the allowances come now."""
-    books = _Books(state, new_id, now)
-    for held in books.held(terms.subscription.id):
-        books.void(held, "trial ended")
-    for slot in plan_slots(terms):
-        _give(books, terms.subscription, slot, now, ends_at=terms.subscription.cancel_at)
-    return books.entries
-
-
-def resize(state: AccountState, before: Terms, after: Terms, now: int, new_id: NewId) -> list[Entry]:
-    """The entries of other seats or add-ons. More comes at once; less comes with the next filling.
-
-    What an add-on that is gone had granted once stays; what it fills again and again is taken away.
-    """
-    books = _Books(state, new_id, now)
-    subscription = after.subscription
-    old = {slot.key: slot for slot in (*plan_slots(before), *trial_slots(before))}
-    new = {slot.key: slot for slot in (*plan_slots(after), *trial_slots(after))}
-    held = {item.grant.slot: item for item in books.held(subscription.id)}
-    for key in old.keys() - new.keys():
-        if key in held:
-            _end(books, held[key], now)
-    for key, slot in new.items():
-        more = slot.amount - (old[key].amount if key in old else 0)
-        if not more or (slot.category is Category.TRIAL and key not in held):
-            continue
-        if key not in old:
-            begins = now
-            if subscription.status is SubscriptionStatus.TRIALING and subscription.trial_ends_at is not None:
-                begins = max(now, subscription.trial_ends_at)
-            _give(books, subscription, slot, begins, ends_at=subscription.cancel_at)
-        elif slot.allowance.every is None:
-            if more > 0:
-                _give(books, subscription, slot, now, ends_at=None, amount=more)
-        else:
-            _resize_recurring(books, subscription.id, slot, more)
-    return books.entries
-
-
-def _resize_recurring(books: _Books, subscription: str, slot: Slot, more: int) -> None:
-    """The present period's credits grow at once and never shrink; those to come are as large as the slot."""
-    mine = [held for held in books.held(subscription) if held.grant.slot == slot.key]
-    present = max((held.grant.effective_at for held in mine if held.active), default=0)
-    for held in mine:
-        if held.active and held.grant.effective_at < present:
-            continue
-        books.redefine(replace(held.grant, amount=slot.amount), max(0, more) if held.active else 0)
-
-
-def reanchor(state: AccountState, credit: str, now: int, new_id: NewId) -> list[Entry]:
-    """The entries by which the recurring grants of a credit ("" = all) count their periods from now on."""
-    books = _Books(state, new_id, now)
-    for held in state.grants.values():
-        grant = held.grant
-        if held.next_filling is None or grant.recurrence is None or (credit and grant.credit != credit):
-            continue
-        books.redefine(replace(grant, recurrence=replace(grant.recurrence, anchor=now)), filled_at=now)
-    return books.entries
-
-
-def change_plan(
-    state: AccountState,
-    after: Terms,
-    *,
-    mode: ChangeMode,
-    period: Span,
-    now: int,
-    new_id: NewId,
-) -> list[Entry]:
-    """The entries of a change of plan; `period` is the subscription's present one.
-
-    AT_PERIOD_END ends the old plan's credits and begins the new one's at the period's end. The other modes void what
-    is left of the old plan's grants now and give the new plan's, less what the mode holds back.
-    """
-    books = _Books(state, new_id, now)
-    subscription = after.subscription
-    mine = [held for held in books.held(subscription.id) if not held.grant.slot.startswith("add_on/")]
-    slots = [slot for slot in plan_slots(after) if not slot.key.startswith("add_on/")]
-    if mode is ChangeMode.AT_PERIOD_END:
-        for held in mine:
-            _end(books, held, period.end)
-        for slot in slots:
-            _give(books, subscription, slot, period.end, ends_at=subscription.cancel_at)
-        return books.entries
-    burned: dict[str, int] = {}
-    for held in mine:
-        if held.active and held.grant.category is Category.PLAN:
-            used = max(0, held.grant.amount - held.remaining)
-            burned[held.grant.credit] = burned.get(held.grant.credit, 0) + used
-        books.void(held, f"changed to plan {after.plan.key}")
-    for slot in slots:
-        withheld = 0
-        if mode is ChangeMode.CARRY_USAGE:
-            withheld = min(slot.amount, burned.get(slot.allowance.credit, 0))
-            burned[slot.allowance.credit] = burned.get(slot.allowance.credit, 0) - withheld
-        elif mode is ChangeMode.PRORATE:
-            # Rounded in the customer's favour.
-            withheld = slot.amount * (now - period.start) // (period.end - period.start)
-        _give(books, subscription, slot, now, ends_at=subscription.cancel_at, withheld=withheld)
-    return books.entries
-
-
-def _end(books: _Books, held: GrantState, at: int) -> None:
-    """Let a grant of a subscription end at `at`, unless it was granted once."""
-    grant = held.grant
-    if not held.active:
-        if grant.effective_at >= at or at <= books.now:
-            books.void(held, "subscription ends")
-        elif grant.recurrence is not None:
-            books.redefine(_bounded(grant, at))
-    elif grant.recurrence is None and grant.category is not Category.TRIAL:
-        return
-    elif at <= books.now:
-        books.void(held, "subscription ends")
-    else:
-        books.redefine(_bounded(grant, at))
-
-
-def _bounded(grant: Grant, at: int) -> Grant:
-    bounded = replace(grant, expires_at=min(grant.expires_at or MS_MAX, at))
-    if grant.recurrence is not None and grant.recurrence.lasts is not None:
-        return replace(bounded, ends_at=min(grant.ends_at or MS_MAX, at))
-    return bounded
-
-
-def _give(
-    books: _Books,
+def lay(
+    books: Books,
     subscription: Subscription,
     slot: Slot,
     at: int,
     *,
-    ends_at: int | None,
     amount: int | None = None,
     withheld: int = 0,
+    prorated: int = 0,
 ) -> None:
-    if ends_at is not None and ends_at <= at:
+    """Lay a slot's grant down for the instant `at`: its amount, or `amount`, less what is withheld or prorated.
+
+    Nothing is laid down for an instant at which the slot has ended.
+    """
+    ends_at = _ends_of_new(subscription, slot, at)
+    if ends_at <= at:
         return
     grant = replace(
-        _grant(subscription, slot, at, books.now, ends_at),
+        _grant(subscription, slot, at, books.now, None if ends_at == MS_MAX else ends_at),
         id=_grant_id(subscription, slot, books.state.sequence + 1),
         amount=slot.amount if amount is None else amount,
+        prorated=prorated,
     )
-    books.add(give(books.state, grant, books.now, books.new_id, withheld=withheld))
+    books.add(give(books.state, grant, books.now, books.new_id, withheld=withheld + prorated))
+
+
+def _ends_of_new(subscription: Subscription, slot: Slot, at: int) -> int:
+    """When what a slot gives at `at` ends with the subscription; a plan that takes over then has no end of its own."""
+    pending = subscription.pending
+    if pending is not None and at >= pending.at:
+        return subscription.cancel_at or MS_MAX
+    return ends(subscription, slot.key)
 
 
 def _grant_id(subscription: Subscription, slot: Slot, sequence: int) -> str:
@@ -342,6 +211,9 @@ def _grant(subscription: Subscription, slot: Slot, at: int, now: int, ends_at: i
     allowance = slot.allowance
     lasts = allowance.expires_after
     expires_at = ends_at if slot.category is Category.TRIAL or allowance.every else None
+    lasting = lasts is not None and allowance.every is not None
+    if lasting:
+        expires_at = subscription.cancel_at
     if lasts is not None:
         expires_at = min(expires_at or MS_MAX, add_periods(at, lasts, 1))
     recurrence = None
@@ -360,5 +232,6 @@ def _grant(subscription: Subscription, slot: Slot, at: int, now: int, ends_at: i
         source=slot.source,
         subscription=subscription.id,
         slot=slot.key,
-        ends_at=ends_at if lasts is not None and allowance.every is not None else None,
+        ends_at=ends_at if lasting else None,
+        until=subscription.cancel_at if lasting else None,
     )

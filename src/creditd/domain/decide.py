@@ -235,11 +235,15 @@ def _reordered(segment: Segment, operation: Operation) -> bool:
     return False
 
 
-def _used(counters: Mapping[str, Counter], key: str, start: int) -> int:
+def _used(counters: Mapping[str, Counter], key: str, start: int, end: int, at: int) -> int:
+    """What the window [start, end) has counted by `at`."""
     counter = counters.get(key)
     if counter is None or counter.start < start:
         return 0
     if counter.start > start:
+        # The present window, and another one is stored: windows lie elsewhere since then, and count anew.
+        if end > at:
+            return 0
         raise _Late
     return counter.used
 
@@ -252,31 +256,29 @@ def _span(counters: Mapping[str, Counter], charge: Charge, at: int) -> tuple[int
     return charge.start, charge.end
 
 
-def _used_by(counters: Mapping[str, Counter], charge: Charge, start: int) -> int:
-    used = _used(counters, charge.key, start)
-    for key, at in charge.also:
-        used += _used(counters, key, at)
+def _used_by(counters: Mapping[str, Counter], charge: Charge, span: tuple[int, int], at: int) -> int:
+    used = _used(counters, charge.key, *span, at)
+    for key, start in charge.also:
+        used += _used(counters, key, start, 0, at)
         if used > AMOUNT_MAX:
             raise _Range
     return used
 
 
-def _check_tiers(counters: Mapping[str, Counter], draw: Draw) -> None:
-    used = tuple(_used(counters, tier.key, tier.start) for tier in draw.tiers)
+def _check_tiers(counters: Mapping[str, Counter], draw: Draw, at: int) -> None:
+    used = tuple(_used(counters, tier.key, tier.start, tier.end, at) for tier in draw.tiers)
     if any(not tier.low <= count <= tier.high for tier, count in zip(draw.tiers, used, strict=True)):
         raise _Price(used)
 
 
 def _draw(segment: Segment, draw: Draw, at: int) -> tuple[Segment, Drawn]:
-    _check_tiers(segment.counters, draw)
+    _check_tiers(segment.counters, draw, at)
     spans = tuple(_span(segment.counters, charge, at) for charge in draw.charges)
     used = tuple(
-        _used_by(segment.counters, charge, start)
-        for charge, (start, _end) in zip(draw.charges, spans, strict=True)
+        _used_by(segment.counters, charge, span, at) for charge, span in zip(draw.charges, spans, strict=True)
     )
-    overage_used = (
-        0 if draw.overage is None else _used(segment.counters, draw.overage.key, draw.overage.start)
-    )
+    room = draw.overage
+    overage_used = 0 if room is None else _used(segment.counters, room.key, room.start, room.end, at)
     credit = segment.credits.get(draw.credit)
     facts = Drawn(
         used=used,
@@ -295,7 +297,7 @@ def _draw(segment: Segment, draw: Draw, at: int) -> tuple[Segment, Drawn]:
         segment, facts = _burn(segment, draw, credit, facts, micros_room)
         if facts.denial is not None:
             return segment, facts
-    return _count(segment, draw, facts, units, spans)
+    return _count(segment, draw, facts, units, spans, at)
 
 
 def _burn(
@@ -422,7 +424,12 @@ def _set(counters: dict[str, Counter], key: str, start: int, end: int, used: int
 
 
 def _count(
-    segment: Segment, draw: Draw, facts: Drawn, units: int | None, spans: tuple[tuple[int, int], ...]
+    segment: Segment,
+    draw: Draw,
+    facts: Drawn,
+    units: int | None,
+    spans: tuple[tuple[int, int], ...],
+    at: int,
 ) -> tuple[Segment, Drawn]:
     counters = dict(segment.counters)
     applied: list[int] = []
@@ -432,9 +439,10 @@ def _count(
         if units is not None and not charge.micros:
             delta = min(delta, units)
         delta = max(delta, -before)
-        _set(counters, charge.key, start, end, _used(counters, charge.key, start) + delta)
+        _set(counters, charge.key, start, end, _used(counters, charge.key, start, end, at) + delta)
         applied.append(delta)
         after.append(before + delta)
     for tier in draw.tiers:
-        _set(counters, tier.key, tier.start, tier.end, _used(counters, tier.key, tier.start) + tier.delta)
+        before = _used(counters, tier.key, tier.start, tier.end, at)
+        _set(counters, tier.key, tier.start, tier.end, before + tier.delta)
     return replace(segment, counters=counters), replace(facts, used=tuple(after), applied=tuple(applied))

@@ -67,8 +67,10 @@ class Grant:
     """Credits given to an account. Active from `effective_at` (inclusive) to `expires_at` (exclusive).
 
     `parent` is the id of the recurring grant that carried these credits over, or that this one is a period of.
-    `ends_at` is when a grant with `recurrence.lasts` has its last successor, exclusive. `subscription` and `slot`
-    say which of a subscription's allowances it is.
+    `ends_at` is when a grant with `recurrence.lasts` has its last successor, exclusive, and `until` when the
+    subscription ends, which none outlasts. `subscription` and `slot` say which of a subscription's allowances it is.
+    `shrinks_to` is what it is filled up to from its next filling on (0 = `amount`), and `prorated` how many micros of
+    its first period were never given.
     """
 
     id: str
@@ -89,6 +91,9 @@ class Grant:
     ends_at: int | None = None
     subscription: str = ""
     slot: str = ""
+    until: int | None = None
+    shrinks_to: int = 0
+    prorated: int = 0
 
 
 def default_priority(category: Category) -> int:
@@ -147,15 +152,23 @@ def carried_over(rollover: Rollover, rest: int, outstanding: int) -> int:
     return min(carried, AMOUNT_MAX)
 
 
-def rolled_over(grant: Grant, at: int, amount: int) -> Grant:
-    """The grant of what is carried over from `grant` at the filling at `at`."""
+def carried_until(grant: Grant, at: int) -> int | None:
+    """The instant until which what `grant` carries over at `at` lasts by its rollover; None = for ever."""
     recurrence = grant.recurrence
     if recurrence is None or recurrence.rollover is None:
         raise ValueError(f"grant {grant.id!r} carries nothing over")
-    periods, expires = recurrence.rollover.max_periods, grant.expires_at
-    if periods:
-        passed = periods_elapsed(recurrence.anchor, recurrence.every, at)
-        expires = min(expires or MS_MAX, add_periods(recurrence.anchor, recurrence.every, passed + periods))
+    periods = recurrence.rollover.max_periods
+    if not periods:
+        return None
+    passed = periods_elapsed(recurrence.anchor, recurrence.every, at)
+    return add_periods(recurrence.anchor, recurrence.every, passed + periods)
+
+
+def rolled_over(grant: Grant, at: int, amount: int) -> Grant:
+    """The grant of what is carried over from `grant` at the filling at `at`."""
+    expires, until = grant.expires_at, carried_until(grant, at)
+    if until is not None:
+        expires = min(expires or MS_MAX, until)
     return replace(
         grant,
         id=derived_id(grant.id, at),
@@ -166,6 +179,8 @@ def rolled_over(grant: Grant, at: int, amount: int) -> Grant:
         expires_at=expires,
         recurrence=None,
         parent=grant.id,
+        shrinks_to=0,
+        prorated=0,
         price=_share(grant.price, amount, grant.amount),
     )
 
@@ -183,8 +198,9 @@ def successor(grant: Grant) -> Grant | None:
         grant,
         id=derived_id(root, at),
         effective_at=at,
-        expires_at=min(add_periods(at, recurrence.lasts, 1), grant.ends_at or MS_MAX),
+        expires_at=min(add_periods(at, recurrence.lasts, 1), grant.until or MS_MAX),
         parent=root,
+        prorated=0,
     )
 
 

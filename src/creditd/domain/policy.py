@@ -212,7 +212,10 @@ class Policy:
 
     def entitling(self) -> list[tuple[Subscription, Plan]]:
         """The subscriptions that entitle now."""
-        return [pair for pair in self.subscribed() if pair[0].status in ENTITLING]
+        return [pair for pair in self.subscribed() if self._entitles(pair[0])]
+
+    def _entitles(self, subscription: Subscription) -> bool:
+        return subscription.status in ENTITLING and subscription.started_at <= self.valid_from
 
     def overrides(self) -> list[Override]:
         """The overrides that count now."""
@@ -223,14 +226,14 @@ class Policy:
         ]
 
     def budgets(self) -> list[BudgetPolicy]:
-        """Every budget that counts now: the plans' and the account's own."""
-        found = [
-            _budget(f"plan/{plan.key}/{index}", rule, "", subscription.anchor)
-            for subscription, plan in self.entitling()
-            for index, rule in enumerate(plan.budgets)
-        ]
+        """Every budget that counts now: the plans', each plan's once, and the account's own."""
+        found: dict[str, BudgetPolicy] = {}
+        for subscription, plan in self.entitling():
+            for index, rule in enumerate(plan.budgets):
+                key = f"plan/{plan.key}/{index}"
+                found.setdefault(key, _budget(key, rule, "", subscription.anchor))
         own = [self.own_budget(budget) for budget in self.account.budgets]
-        return found + own
+        return [*found.values(), *own]
 
     def own_budget(self, budget: Budget) -> BudgetPolicy:
         """One of the account's own budgets."""
@@ -300,9 +303,14 @@ class Policy:
         return any(
             item.feature == feature.key and _grants(item)
             for subscription, plan in self.subscribed()
-            if subscription.status not in ENTITLING
-            for item in plan.entitlements
+            if not self._entitles(subscription)
+            for item in (*plan.entitlements, *self._added(subscription))
         )
+
+    def _added(self, subscription: Subscription) -> Iterable[Entitlement]:
+        for key, _quantity in subscription.add_ons:
+            add_on = self.index.add_ons.get(key)
+            yield from add_on.entitlements if add_on else ()
 
 
 def policy_ends(account: Account, now: int) -> int:

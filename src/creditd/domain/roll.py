@@ -7,6 +7,7 @@ took effect. Many boundaries passed at once give the same state as each touched 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from enum import IntEnum
 
 from creditd.domain.amounts import AMOUNT_MAX
@@ -46,15 +47,18 @@ def due(state: AccountState, now: int, new_id: NewId) -> list[Entry]:
 
 
 def _next(state: AccountState, now: int) -> tuple[_Event, GrantState] | None:
-    best: tuple[tuple[int, _Event, str], GrantState] | None = None
+    best: tuple[tuple[bool, int, _Event, str], GrantState] | None = None
     for held in state.grants.values():
         for event, instant in _events(held):
             if instant is None or instant > now:
                 continue
-            key = (instant, event, held.grant.id)
+            # Fillings that do nothing are one entry at the last of them, which must not come before what happens
+            # until then.
+            idle = event is _Event.FILLING and _is_idle(state, held)
+            key = (idle, instant, event, held.grant.id)
             if best is None or key < best[0]:
                 best = (key, held)
-    return None if best is None else (best[0][1], best[1])
+    return None if best is None else (best[0][2], best[1])
 
 
 def _events(held: GrantState) -> tuple[tuple[_Event, int | None], ...]:
@@ -68,10 +72,13 @@ def _fill(state: AccountState, held: GrantState, now: int, new_id: NewId) -> lis
     grant, recurrence, at = held.grant, held.grant.recurrence, held.next_filling
     if recurrence is None or at is None:
         raise ValueError(f"grant {grant.id!r} is never filled again")
+    if grant.shrinks_to:
+        shrunk = _shrink(state, held, at, new_id())
+        state = fold(state, shrunk)
+        return [shrunk, *_fill(state, state.grants[grant.id], now, new_id)]
     missing = grant.amount - held.remaining
-    carried, lasting = _carry(state, held)
-    if not missing and not carried and lasting:
-        # Full, with nothing to carry over, now and at every later one: only the last one counts.
+    carried, _lasting = _carry(state, held)
+    if _is_idle(state, held):
         until = now if grant.expires_at is None else min(now, grant.expires_at - 1)
         at = recurrence.last_until(until)
     changes = [GrantChange(grant.id, missing)] if missing else []
@@ -96,7 +103,7 @@ def _fill(state: AccountState, held: GrantState, now: int, new_id: NewId) -> lis
             filled_at=at,
         ),
     )
-    return [entry, *_pay_debt(fold(state, entry), grant, missing, entry, new_id)]
+    return [entry, *pay_debt(fold(state, entry), grant, missing, entry, new_id)]
 
 
 def refill(state: AccountState, held: GrantState, now: int, new_id: NewId) -> list[Entry]:
@@ -117,7 +124,7 @@ def refill(state: AccountState, held: GrantState, now: int, new_id: NewId) -> li
         note="reset",
         effects=Effects(grants=(GrantChange(grant.id, missing),)),
     )
-    return [entry, *_pay_debt(fold(state, entry), grant, missing, entry, new_id)]
+    return [entry, *pay_debt(fold(state, entry), grant, missing, entry, new_id)]
 
 
 def _carry(state: AccountState, held: GrantState) -> tuple[int, bool]:
@@ -132,6 +139,29 @@ def _carry(state: AccountState, held: GrantState) -> tuple[int, bool]:
     room = AMOUNT_MAX - balance(state, held.grant.credit) - (held.grant.amount - held.remaining)
     carried = carried_over(recurrence.rollover, held.remaining, outstanding)
     return max(0, min(carried, room)), all(other.grant.expires_at is None for other in earlier)
+
+
+def _is_idle(state: AccountState, held: GrantState) -> bool:
+    """Whether a grant is full with nothing to carry over, now and at every later filling unless it is burned from."""
+    carried, lasting = _carry(state, held)
+    return held.remaining == held.grant.amount and not held.grant.shrinks_to and not carried and lasting
+
+
+def _shrink(state: AccountState, held: GrantState, at: int, entry_id: str) -> Entry:
+    """The entry by which a grant becomes what it is filled up to from this filling on."""
+    grant = held.grant
+    return Entry(
+        id=entry_id,
+        account=state.account,
+        sequence=state.sequence + 1,
+        kind=Kind.ADJUST,
+        at=max(at, state.at),
+        credit=grant.credit,
+        balance_after=balance(state, grant.credit),
+        grant_id=grant.id,
+        note="subscription changed",
+        effects=Effects(put=replace(grant, amount=grant.shrinks_to, shrinks_to=0)),
+    )
 
 
 def _expire(state: AccountState, held: GrantState, new_id: NewId) -> Entry:
@@ -220,6 +250,8 @@ def activate(
             grants=(GrantChange(grant.id, grant.amount),),
             put=None if grant.id in state.grants else grant,
             activated=grant.id,
+            # Its fillings go on from its own instant, however late anybody looks.
+            filled_at=grant.effective_at if at is None and grant.recurrence is not None else 0,
         ),
     )
     entries = [entry]
@@ -233,7 +265,7 @@ def activate(
         waiting = _put(after, following, entry.at, new_id())
         entries.append(waiting)
         after = fold(after, waiting)
-    return [*entries, *_pay_debt(after, grant, grant.amount - withheld, entry, new_id)]
+    return [*entries, *pay_debt(after, grant, grant.amount - withheld, entry, new_id)]
 
 
 def _hold_back(state: AccountState, grant: Grant, withheld: int, at: int, entry_id: str) -> Entry:
@@ -279,7 +311,7 @@ def _put(
     )
 
 
-def _pay_debt(state: AccountState, grant: Grant, fresh: int, cause: Entry, new_id: NewId) -> list[Entry]:
+def pay_debt(state: AccountState, grant: Grant, fresh: int, cause: Entry, new_id: NewId) -> list[Entry]:
     """The entry by which `fresh` new micros of a grant pay the account's debt; nothing without one."""
     paid = min(state.debts.get(grant.credit, 0), fresh)
     if paid <= 0:

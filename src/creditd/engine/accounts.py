@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
-from creditd.domain.accounts import Account
+from creditd.domain.accounts import Account, subscription_at
 from creditd.domain.errors import FailedPrecondition, InvalidArgument, NotFound, Violation
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.ids import NewId
@@ -80,6 +80,15 @@ class AccountsControl:
             if not tx.account.archived:
                 await tx.put_account(next_revision(replace(tx.account, archived=True)))
             return tx.account
+
+    async def present(self, account: Account) -> Account:
+        """The account with its subscriptions as they stand now: what happens to them by itself is not stored."""
+        if not account.subscriptions:
+            return account
+        now = await self.policies.now(account)
+        return replace(
+            account, subscriptions=tuple(subscription_at(item, now) for item in account.subscriptions)
+        )
 
     async def get(self, account_id: str) -> Account:
         """The account as the database has it; NotFound when there is none."""

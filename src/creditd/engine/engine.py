@@ -221,15 +221,16 @@ class Engine:
 
     async def put_account(self, account: Account, *, etag: str) -> Account:
         """Create or update an account."""
-        return await self._accounts.put(account, etag=etag)
+        return await self._accounts.present(await self._accounts.put(account, etag=etag))
 
     async def get_account(self, account: str) -> Account:
         """An account with its subscriptions."""
-        return await self._accounts.get(account)
+        return await self._accounts.present(await self._accounts.get(account))
 
     async def list_accounts(self, *, limit: int, after: str, filter: str) -> list[Account]:
         """Accounts by id; `filter` is a prefix of the id."""
-        return await self.ledger.list_accounts(limit=limit, after_id=after, prefix=filter)
+        found = await self.ledger.list_accounts(limit=limit, after_id=after, prefix=filter)
+        return [await self._accounts.present(account) for account in found]
 
     async def put_subscription(self, change: SubscriptionChange) -> SubscriptionResult:
         """Subscribe, or change a subscription."""
@@ -237,7 +238,7 @@ class Engine:
 
     async def archive_account(self, account: str) -> Account:
         """Take an account out of use; its ledger stays."""
-        return await self._accounts.archive(account)
+        return await self._accounts.present(await self._accounts.archive(account))
 
     async def purchase_bundle(
         self, account: str, bundle: str, *, quantity: int, metadata: dict[str, str], idempotency_key: str

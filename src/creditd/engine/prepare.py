@@ -142,7 +142,7 @@ def not_entitled(prepared: Prepared) -> Ruling:
     account = prepared.use.account
     messages = {
         "ACCOUNT_SUSPENDED": f"account {account!r} is suspended",
-        "SUBSCRIPTION_INACTIVE": f"the subscription that includes {feature!r} is paused or canceled",
+        "SUBSCRIPTION_INACTIVE": f"the subscription that includes {feature!r} is paused, canceled or has not begun",
     }
     return Ruling(
         allowed=False,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from creditd.domain.allowances import reanchor
+from creditd.domain.allowances import Books
 from creditd.domain.entries import CounterChange, Effects, Entry, Kind
 from creditd.domain.errors import IdempotencyKeyReused, NotFound
 from creditd.domain.roll import refill
 from creditd.domain.state import AccountState
+from creditd.domain.subscribing import reanchor
 from creditd.engine.balances import credit_balances
 from creditd.engine.books import write
 from creditd.engine.catalogs import Catalogs
@@ -72,7 +73,9 @@ class ResetsControl:
                     continue
                 await write(tx, refill(tx.state, tx.state.grants[held.grant.id], now, self.new_id))
         if wanted.move_anchor:
-            await write(tx, reanchor(tx.state, wanted.credit, now, self.new_id))
+            books = Books(tx.state, self.new_id, now)
+            reanchor(books, now, credit=wanted.credit)
+            await write(tx, books.entries)
             for subscription in tx.account.subscriptions if not wanted.credit else ():
                 await tx.put_subscription(replace(subscription, anchor=now))
         await tx.put_account(next_revision(tx.account))

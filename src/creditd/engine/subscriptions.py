@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
 
-from creditd.domain.accounts import (
-    Account,
-    PendingPlan,
-    Subscription,
-    SubscriptionStatus,
-    subscription_at,
-)
-from creditd.domain.allowances import (
-    ChangeMode,
-    Terms,
-    activate_trial,
-    begin,
-    change_plan,
-    end,
-    reopen,
-    resize,
-)
+from creditd.domain.accounts import Account, Subscription, SubscriptionStatus, subscription_at
+from creditd.domain.allowances import Books, ChangeMode, Terms
 from creditd.domain.amounts import AMOUNT_MAX
 from creditd.domain.catalog import Plan
-from creditd.domain.entries import Entry, Kind
-from creditd.domain.errors import InvalidArgument, NotFound, OutOfRange, Violation
-from creditd.domain.fold import fold_all
+from creditd.domain.entries import Effects, Entry, Kind
+from creditd.domain.errors import IdempotencyKeyReused, InvalidArgument, NotFound, OutOfRange, Violation
+from creditd.domain.fold import fold
 from creditd.domain.grants import Grant
 from creditd.domain.near import did_you_mean
 from creditd.domain.periods import Span, add_periods, anchored_window
 from creditd.domain.policy import BILLING_PERIOD, CatalogIndex
 from creditd.domain.state import AccountState, balance
+from creditd.domain.subscribing import begin, end, settle
 from creditd.engine.balances import credit_balances
 from creditd.engine.books import write
 from creditd.engine.catalogs import Catalogs
@@ -39,10 +24,6 @@ from creditd.engine.control_types import SubscriptionChange, SubscriptionResult
 from creditd.engine.ids import NewId, fingerprint
 from creditd.engine.load import Loader
 from creditd.ledger.transaction import AccountTransaction
-
-_BEGINS: Final = frozenset(
-    {SubscriptionStatus.TRIALING, SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE}
-)
 
 
 class _Preview(Exception):
@@ -86,80 +67,116 @@ class SubscriptionsControl:
         return self.new_id()
 
     async def _put(self, tx: AccountTransaction, now: int, change: SubscriptionChange) -> SubscriptionResult:
+        mark = _mark(change)
+        earlier = await tx.find_key(change.idempotency_key) if change.idempotency_key else None
+        if earlier is not None:
+            if earlier.fingerprint != mark:
+                raise IdempotencyKeyReused(change.idempotency_key)
+            return await self._replayed(tx, now, change, earlier)
         stored = next((item for item in tx.account.subscriptions if item.id == change.id), None)
         before = None if stored is None else subscription_at(stored, now)
         index, _until = await self.catalogs.in_force(now)
         plan = await self._plan(change, before, index)
         _check_add_ons(change, index)
         wanted = _wanted(tx.account, change, plan, before, now)
-        after, entries = await self._settle(tx.state, before, Terms(wanted, plan, index.add_ons), change, now)
+        books = Books(tx.state, self.new_id, now)
+        after = await self._settle(books, before, Terms(wanted, plan, index.add_ons), change)
         before_grants = tx.state.grants
-        if after != stored:
-            for grant in _granted(entries):
-                must_fit(tx.state, grant)
-            await write(tx, entries)
+        _must_all_fit(tx.state, books.entries)
+        if after != stored or books.entries:
+            await write(tx, books.entries)
             await tx.put_subscription(after)
             await tx.put_account(next_revision(tx.account))
-        span = _period(after, now)
-        segment = await self.loader.segment(tx, now)
-        result = SubscriptionResult(
-            subscription=after,
-            period_start=span.start,
-            period_end=span.end,
-            granted=_granted(entries),
-            voided=tuple(
-                replace(before_grants[entry.grant_id].grant, voided_at=entry.at)
-                for entry in entries
-                if entry.kind is Kind.VOID and entry.grant_id in before_grants
-            ),
-            balances=credit_balances(segment, index.orders, now),
+        granted = _granted(books.entries)
+        voided = tuple(
+            replace(before_grants[entry.grant_id].grant, voided_at=entry.at)
+            for entry in books.entries
+            if entry.kind is Kind.VOID and entry.grant_id in before_grants
         )
+        if change.idempotency_key and not change.preview:
+            await tx.append(self._remembered(tx.state, now, change, granted, voided))
+        result = await self._result(tx, now, after, granted, voided)
         if change.preview:
             raise _Preview(result)
         return result
 
-    async def _settle(
+    async def _result(
+        self,
+        tx: AccountTransaction,
+        now: int,
+        subscription: Subscription,
+        granted: tuple[Grant, ...],
+        voided: tuple[Grant, ...],
+    ) -> SubscriptionResult:
+        index, _until = await self.catalogs.in_force(now)
+        span = _period(subscription, now)
+        segment = await self.loader.segment(tx, now)
+        balances = credit_balances(segment, index.orders, now)
+        return SubscriptionResult(subscription, span.start, span.end, granted, voided, balances)
+
+    async def _replayed(
+        self, tx: AccountTransaction, now: int, change: SubscriptionChange, earlier: Entry
+    ) -> SubscriptionResult:
+        """What the first request with the key has granted and voided; the subscription and balances as they are now."""
+        stored = next(item for item in tx.account.subscriptions if item.id == change.id)
+        found: dict[str, list[Grant]] = {"granted": [], "voided": []}
+        for key, grant_id in earlier.metadata.items():
+            grant = await tx.get_grant(grant_id)
+            if grant is not None:
+                found[key.partition(" ")[0]].append(grant[0])
+        granted, voided = tuple(found["granted"]), tuple(found["voided"])
+        return await self._result(tx, now, subscription_at(stored, now), granted, voided)
+
+    def _remembered(
         self,
         state: AccountState,
-        before: Subscription | None,
-        after: Terms,
-        change: SubscriptionChange,
         now: int,
-    ) -> tuple[Subscription, list[Entry]]:
-        """The subscription as it is stored, and what the change does to grants."""
+        change: SubscriptionChange,
+        granted: tuple[Grant, ...],
+        voided: tuple[Grant, ...],
+    ) -> Entry:
+        """The entry that stands for the request under its key: it does nothing, and names what was done."""
+        return Entry(
+            id=self.new_id(),
+            account=state.account,
+            sequence=state.sequence + 1,
+            kind=Kind.ADJUST,
+            at=max(now, state.at),
+            idempotency_key=change.idempotency_key,
+            fingerprint=_mark(change),
+            metadata={
+                **{f"granted {place}": grant.id for place, grant in enumerate(granted, 1)},
+                **{f"voided {place}": grant.id for place, grant in enumerate(voided, 1)},
+            },
+            note=f"subscription {change.id}",
+            effects=Effects(),
+        )
+
+    async def _settle(
+        self, books: Books, before: Subscription | None, after: Terms, change: SubscriptionChange
+    ) -> Subscription:
+        """The subscription as it is stored; what the change does to grants is in the books."""
         wanted = after.subscription
         if before is None or before.status is SubscriptionStatus.CANCELED:
-            return wanted, begin(state, after, now, self.new_id) if wanted.status in _BEGINS else []
+            if wanted.status is not SubscriptionStatus.CANCELED:
+                begin(books, after)
+            return wanted
         if wanted.status is SubscriptionStatus.CANCELED:
-            return replace(wanted, pending=None), end(state, wanted, now, now, self.new_id)
+            end(books, before)
+            return replace(wanted, pending=None)
         old = await self.catalogs.plan(before.plan, before.plan_version)
-        former = Terms(before, after.plan if old is None else old, after.add_ons)
-        entries: list[Entry] = []
-        if (before.plan, before.plan_version) != (wanted.plan, wanted.plan_version):
-            mode = ChangeMode(change.mode or ChangeMode.CARRY_USAGE)
-            period = _period(before, now)
-            entries += change_plan(state, after, mode=mode, period=period, now=now, new_id=self.new_id)
-            if mode is ChangeMode.AT_PERIOD_END:
-                pending = PendingPlan(wanted.plan, wanted.plan_version, period.end)
-                wanted = replace(wanted, plan=before.plan, plan_version=before.plan_version, pending=pending)
-                return wanted, entries
-            return replace(wanted, pending=None), entries
-        if _is_activated(before, wanted):
-            wanted = replace(
-                wanted, anchor=change.anchor or now, trial_ends_at=None, pauses_after_trial=False
-            )
-            entries = activate_trial(state, replace(after, subscription=wanted), now, self.new_id)
-            return wanted, entries
-        entries = resize(state, former, after, now, self.new_id)
-        if wanted.cancel_at != before.cancel_at:
-            state = fold_all(state, entries)
-            if wanted.cancel_at is None:
-                entries += reopen(state, wanted, now, self.new_id)
-            else:
-                reopened = reopen(state, wanted, now, self.new_id) if before.cancel_at is not None else []
-                state = fold_all(state, reopened)
-                entries += [*reopened, *end(state, wanted, wanted.cancel_at, now, self.new_id)]
-        return wanted, entries
+        scheduled = None
+        if before.pending is not None:
+            scheduled = await self.catalogs.plan(before.pending.plan, before.pending.plan_version)
+        return settle(
+            books,
+            Terms(before, after.plan if old is None else old, after.add_ons),
+            after,
+            scheduled,
+            mode=ChangeMode(change.mode) if change.mode else None,
+            anchor=change.anchor,
+            period=_period(before, books.now),
+        )
 
     async def _plan(
         self, change: SubscriptionChange, before: Subscription | None, index: CatalogIndex
@@ -167,7 +184,8 @@ class SubscriptionsControl:
         """The plan version that the subscription is to be to: subscribers stay on theirs until they are moved."""
         key = change.plan or (before.plan if before else "")
         version = change.plan_version
-        if before is not None and key == before.plan and not version:
+        lasts = before is not None and before.status is not SubscriptionStatus.CANCELED
+        if before is not None and lasts and key == before.plan and not version:
             version = before.plan_version
         if version:
             plan = await self.catalogs.plan(key, version)
@@ -180,53 +198,93 @@ class SubscriptionsControl:
         return plan
 
 
-def _is_activated(before: Subscription, wanted: Subscription) -> bool:
-    """Whether a trial, or the pause after one, ends by this change."""
-    waited = before.status is SubscriptionStatus.TRIALING or (
-        before.status is SubscriptionStatus.PAUSED and before.pauses_after_trial
+def _mark(change: SubscriptionChange) -> str:
+    """What an idempotency key stands for; a preview is no operation, so that it may come before under the same key."""
+    return fingerprint(
+        "subscription",
+        change.id,
+        change.plan,
+        change.plan_version,
+        change.seats,
+        change.status,
+        change.started_at,
+        change.anchor,
+        change.cancel_at,
+        change.trial_ends_at,
+        change.add_ons,
+        change.external_id,
+        change.mode,
     )
-    return waited and wanted.status in {SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE}
 
 
 def _wanted(
     account: Account, change: SubscriptionChange, plan: Plan, before: Subscription | None, now: int
 ) -> Subscription:
     """The subscription that the change asks for. What it leaves out stays as it is; add-ons and cancel_at do not."""
-    fresh = before is None or before.status is SubscriptionStatus.CANCELED
-    known = any(
-        item.plan == plan.key for item in account.subscriptions if before is None or item.id != before.id
-    )
-    tries = change.status is SubscriptionStatus.TRIALING or (change.status is None and not known)
-    trial = plan.trial if fresh and tries else None
-    started_at = change.started_at or (before.started_at if before and not fresh else now)
-    trial_ends_at = before.trial_ends_at if before and not fresh else None
-    if trial is not None:
-        trial_ends_at = change.trial_ends_at or add_periods(started_at, trial.length, 1)
-    elif change.trial_ends_at is not None and change.trial_ends_at != trial_ends_at:
+    if before is None or before.status is SubscriptionStatus.CANCELED:
+        return _begun(account, change, plan, now)
+    if change.trial_ends_at is not None and change.trial_ends_at != before.trial_ends_at:
         problem = "can't be moved once the trial has begun; end it by putting the status active"
         raise InvalidArgument(violations=(Violation("subscription.trial_ends_at", problem),))
-    status = change.status or (before.status if before and not fresh else None)
+    status, pauses = change.status or before.status, before.pauses_after_trial
+    if status is SubscriptionStatus.TRIALING and before.trial_ends_at is None:
+        problem = "can't begin a trial any more; cancel and subscribe again, or leave it out"
+        raise InvalidArgument(violations=(Violation("subscription.status", problem),))
+    moved = (plan.key, plan.version) != (before.plan, before.plan_version)
+    if moved and before.status is SubscriptionStatus.TRIALING and change.mode != ChangeMode.AT_PERIOD_END:
+        # The trial goes on where the new plan has one too; without one the new plan begins at once.
+        if plan.trial is not None:
+            pauses = plan.trial.require_activation
+        elif change.status is None:
+            status = SubscriptionStatus.ACTIVE
+    return replace(
+        before,
+        plan=plan.key,
+        plan_version=plan.version,
+        status=status,
+        started_at=before.started_at if change.started_at is None else change.started_at,
+        anchor=before.anchor if change.anchor is None else change.anchor,
+        seats=change.seats or before.seats,
+        external_id=change.external_id or before.external_id,
+        cancel_at=change.cancel_at,
+        add_ons=change.add_ons,
+        pauses_after_trial=pauses,
+    )
+
+
+def _begun(account: Account, change: SubscriptionChange, plan: Plan, now: int) -> Subscription:
+    """A new subscription, or one that starts anew after its end. An account has one trial of a plan."""
+    known = any(item.plan == plan.key for item in account.subscriptions)
+    tries = change.status is SubscriptionStatus.TRIALING or (change.status is None and not known)
+    trial = plan.trial if tries else None
+    started_at = now if change.started_at is None else change.started_at
+    trial_ends_at = change.trial_ends_at
+    if trial is not None and trial_ends_at is None:
+        trial_ends_at = add_periods(started_at, trial.length, 1)
+    status = change.status
     if status is None:
         status = SubscriptionStatus.TRIALING if trial is not None else SubscriptionStatus.ACTIVE
     if status is SubscriptionStatus.TRIALING and trial_ends_at is None:
         problem = f"plan {plan.key!r} has no trial; set trial_ends_at, or another status"
         raise InvalidArgument(violations=(Violation("subscription.status", problem),))
-    begins = trial_ends_at if status is SubscriptionStatus.TRIALING and fresh else started_at
-    pauses = trial.require_activation if trial is not None else bool(before and before.pauses_after_trial)
+    if status is not SubscriptionStatus.TRIALING and trial_ends_at is not None:
+        problem = "is for a subscription with a trial; this account has had the plan's, or it has none: leave it out"
+        raise InvalidArgument(violations=(Violation("subscription.trial_ends_at", problem),))
+    paused = status is SubscriptionStatus.PAUSED
+    begins = started_at if trial_ends_at is None else trial_ends_at
     return Subscription(
         id=change.id,
         plan=plan.key,
         plan_version=plan.version,
         status=status,
         started_at=started_at,
-        anchor=change.anchor or (before.anchor if before and not fresh else begins or started_at),
-        seats=change.seats or (before.seats if before else 1),
-        external_id=change.external_id or (before.external_id if before else ""),
+        anchor=begins if change.anchor is None else change.anchor,
+        seats=change.seats or 1,
+        external_id=change.external_id,
         cancel_at=change.cancel_at,
         add_ons=change.add_ons,
         trial_ends_at=trial_ends_at,
-        pauses_after_trial=pauses,
-        pending=before.pending if before and not fresh else None,
+        pauses_after_trial=paused or (trial is not None and trial.require_activation),
     )
 
 
@@ -246,9 +304,23 @@ def _period(subscription: Subscription, now: int) -> Span:
 
 
 def _granted(entries: list[Entry]) -> tuple[Grant, ...]:
+    """The grants that the entries bring, without those that follow them in later periods."""
     return tuple(
-        entry.effects.put for entry in entries if entry.kind is Kind.GRANT and entry.effects.put is not None
+        entry.effects.put
+        for entry in entries
+        if entry.kind is Kind.GRANT and entry.effects.put is not None and not entry.effects.put.parent
     )
+
+
+def _must_all_fit(state: AccountState, entries: list[Entry]) -> None:
+    """Raise OutOfRange when the entries, each on those before it, could take a balance beyond 9e15."""
+    for entry in entries:
+        put = entry.effects.put
+        if entry.kind is Kind.GRANT and put is not None:
+            must_fit(state, put)
+        state = fold(state, entry)
+        if entry.credit and balance(state, entry.credit) > AMOUNT_MAX:
+            raise _beyond(entry.credit)
 
 
 def must_fit(state: AccountState, grant: Grant) -> None:
@@ -258,11 +330,15 @@ def must_fit(state: AccountState, grant: Grant) -> None:
         if held.grant.credit == grant.credit and (not held.active or held.grant.recurrence is not None):
             room -= held.grant.amount - held.remaining
     if balance(state, grant.credit) > room:
-        raise OutOfRange(
-            f"the grant would take the balance of {grant.credit!r} beyond {AMOUNT_MAX} micros",
-            reason="BALANCE_OUT_OF_RANGE",
-            metadata={"credit": grant.credit},
-        )
+        raise _beyond(grant.credit)
+
+
+def _beyond(credit: str) -> OutOfRange:
+    return OutOfRange(
+        f"the grant would take the balance of {credit!r} beyond {AMOUNT_MAX} micros",
+        reason="BALANCE_OUT_OF_RANGE",
+        metadata={"credit": credit},
+    )
 
 
 def next_revision(account: Account) -> Account:

@@ -10,7 +10,8 @@ short because each entry carries them, and what has its default is left out:
     grant    i id, c credit, a amount, k category, p priority, f effective, t created, x expires, v voided,
              r recurrence [unit, count, anchor, max_micros, max_percent, max_periods]; the last three only
              with a rollover, w how long each period's credits last [unit, count], n price [currency, nanos],
-             m metadata, s source, l features (limited to), o parent, y ends at, u subscription, q slot
+             m metadata, s source, l features (limited to), o parent, y ends at, u subscription, q slot,
+             z until, h shrinks to, b prorated
     state    v format, q sequence, t at, g grants [[grant, remaining, active, filled at]], d debts,
              c counters [[key, start, end, used]]
 """
@@ -148,6 +149,9 @@ def grant_document(grant: Grant) -> dict[str, Any]:
         "y": grant.ends_at,
         "u": grant.subscription or None,
         "q": grant.slot or None,
+        "z": grant.until,
+        "h": grant.shrinks_to or None,
+        "b": grant.prorated or None,
     }
     return {
         "i": grant.id,
@@ -183,6 +187,9 @@ def _grant(document: dict[str, Any]) -> Grant:
         ends_at=document.get("y"),
         subscription=document.get("u", ""),
         slot=document.get("q", ""),
+        until=document.get("z"),
+        shrinks_to=document.get("h", 0),
+        prorated=document.get("b", 0),
     )
 
 

@@ -67,30 +67,35 @@ local function load(op)
   return {meta = meta, credits = credits, counters = counters, dirty_credits = {}, dirty_counters = {}}
 end
 
-local function used_of(work, key, start)
+-- What the window [start, finish) has counted by `at`.
+local function used_of(work, key, start, finish, at)
   local counter = work.counters[key]
   if not counter or counter[1] < start then return 0 end
-  if counter[1] > start then error(LATE, 0) end
+  if counter[1] > start then
+    -- The present window, and another one is stored: windows lie elsewhere since then, and count anew.
+    if finish > at then return 0 end
+    error(LATE, 0)
+  end
   return counter[3]
 end
 
--- What a charge counts as used in the window that begins at `start`: its own counter and those beside it.
-local function used_by(work, charge, start)
-  local used = used_of(work, charge[1], start)
+-- What a charge counts as used in the window [start, finish) by `at`: its own counter and those beside it.
+local function used_by(work, charge, start, finish, at)
+  local used = used_of(work, charge[1], start, finish, at)
   if charge[9] then
     for i = 1, #charge[9], 2 do
-      used = used + used_of(work, charge[9][i], charge[9][i + 1])
+      used = used + used_of(work, charge[9][i], charge[9][i + 1], 0, at)
       if used > MAX then error(RANGE, 0) end
     end
   end
   return used
 end
 
-local function check_tiers(work, draw)
+local function check_tiers(work, draw, at)
   if not draw[11] then return end
   local used, stale = {}, false
   for i, tier in ipairs(draw[11]) do
-    used[i] = used_of(work, tier[1], tier[2])
+    used[i] = used_of(work, tier[1], tier[2], tier[3], at)
     if used[i] < tier[5] or used[i] > tier[6] then stale = true end
   end
   if stale then
@@ -210,26 +215,26 @@ local function burn(work, draw, credit, eligible, result, micros_room)
   result[13] = balances(credit)
 end
 
-local function count(work, draw, result, units, spans)
+local function count(work, draw, result, units, spans, at)
   local charged = result[4] + result[5] + result[6]
   for i, charge in ipairs(draw[8]) do
     local before = result[8][i]
     local delta = charge[7] == 1 and charged or charge[5]
     if units and charge[7] == 0 then delta = math.min(delta, units) end
     delta = math.max(delta, -before)
-    local start = spans[2 * i - 1]
-    set_counter(work, charge[1], start, spans[2 * i], used_of(work, charge[1], start) + delta)
+    local start, finish = spans[2 * i - 1], spans[2 * i]
+    set_counter(work, charge[1], start, finish, used_of(work, charge[1], start, finish, at) + delta)
     result[8][i], result[9][i] = before + delta, delta
   end
   if draw[11] then
     for _, tier in ipairs(draw[11]) do
-      set_counter(work, tier[1], tier[2], tier[3], used_of(work, tier[1], tier[2]) + tier[4])
+      set_counter(work, tier[1], tier[2], tier[3], used_of(work, tier[1], tier[2], tier[3], at) + tier[4])
     end
   end
 end
 
 local function take(work, draw, at)
-  check_tiers(work, draw)
+  check_tiers(work, draw, at)
   local used, applied, spans, opened = {}, {}, {}, false
   for i, charge in ipairs(draw[8]) do
     local start, finish = charge[2], charge[3]
@@ -239,9 +244,9 @@ local function take(work, draw, at)
       if counter and counter[2] > at then start, finish = counter[1], counter[2] end
     end
     spans[2 * i - 1], spans[2 * i] = start, finish
-    used[i], applied[i] = used_by(work, charge, start), 0
+    used[i], applied[i] = used_by(work, charge, start, finish, at), 0
   end
-  local overage_used = draw[7] and used_of(work, draw[7][1], draw[7][2]) or 0
+  local overage_used = draw[7] and used_of(work, draw[7][1], draw[7][2], draw[7][3], at) or 0
   local credit = draw[3] ~= '' and work.credits[draw[3]] or nil
   local result = {false, '', 0, 0, 0, 0, {}, used, applied, overage_used, 0, 0,
     credit and balances(credit) or false, opened and spans or false}
@@ -255,7 +260,7 @@ local function take(work, draw, at)
     burn(work, draw, credit, eligible, result, micros_room)
     if result[1] then return result end
   end
-  count(work, draw, result, units, spans)
+  count(work, draw, result, units, spans, at)
   return result
 end
 
