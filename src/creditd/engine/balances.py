@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from creditd.domain.accounts import Account
+from creditd.domain.catalog import BurnOrder
 from creditd.domain.errors import NotFound, Unavailable
 from creditd.domain.grants import Grant, burn_key
-from creditd.domain.state import Balances, Segment, open_segment
+from creditd.domain.state import Balances, GrantState, Segment, open_segment
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.control_types import BalanceView, CreditBalance, GrantBalance
 from creditd.engine.history import History
@@ -32,7 +33,7 @@ class BalanceReader:
     catalogs: Catalogs
     loader: Loader
     history: History
-    _grants: dict[str, dict[str, Grant]] = field(default_factory=dict)
+    _grants: dict[str, tuple[tuple[int, int], dict[str, Grant]]] = field(default_factory=dict)
 
     async def get(self, account_id: str, credit: str) -> BalanceView:
         """The balances of one credit, or of all when `credit` is empty; NotFound for an unknown one."""
@@ -43,9 +44,7 @@ class BalanceReader:
             raise NotFound("credit", credit, hint=f"catalog version {index.version} is in force")
         segment = await self._segment(account, now)
         wanted = [credit] if credit else list(index.orders)
-        grants = await self._definitions(
-            account_id, [item.id for held in segment.credits.values() for item in held.grants]
-        )
+        grants = await self._definitions(account_id, segment)
         return BalanceView(
             balances=credit_balances(segment, wanted, now),
             grants=tuple(
@@ -85,24 +84,17 @@ class BalanceReader:
         now = await self.policies.now(account)
         index, _until = await self.catalogs.in_force(now)
         state, _segment = await self.loader.peek(account, now)
-        definitions = [
-            grant
-            for grant in await self.ledger.list_grants(account_id)
-            if not credit or grant.credit == credit
-        ]
+        stored = {grant.id: grant for grant in await self.ledger.list_grants(account_id)}
+        # What time has brought forth or changed since the last entry is in the state only.
+        known = {**stored, **{grant_id: held.grant for grant_id, held in state.grants.items()}}
+        definitions = [grant for grant in known.values() if not credit or grant.credit == credit]
         active = [
-            grant for grant in definitions if grant.id in state.grants and state.grants[grant.id].active
+            held for grant in definitions if (held := state.grants.get(grant.id)) is not None and held.active
         ]
-        active.sort(
-            key=lambda grant: (
-                (grant.credit, *burn_key(grant, index.orders[grant.credit]))
-                if grant.credit in index.orders
-                else (grant.credit,)
-            )
-        )
-        listed = [GrantBalance(grant, state.grants[grant.id].remaining) for grant in active]
+        active.sort(key=lambda held: _listed_by(held, index.orders))
+        listed = [GrantBalance(held.grant, held.remaining) for held in active]
         if include_inactive:
-            seen = {grant.id for grant in active}
+            seen = {held.grant.id for held in active}
             listed += [GrantBalance(grant, 0) for grant in definitions if grant.id not in seen]
         if after:
             ids = [item.grant.id for item in listed]
@@ -122,15 +114,26 @@ class BalanceReader:
             return segment
         raise Unavailable("the account changes faster than it can be read; try again", reason="CONTENTION")
 
-    async def _definitions(self, account_id: str, ids: list[str]) -> dict[str, Grant]:
-        """Definitions of grants; those of active grants never change, so they are kept."""
-        known = self._grants.get(account_id, {})
-        if any(grant_id not in known for grant_id in ids):
+    async def _definitions(self, account_id: str, segment: Segment) -> dict[str, Grant]:
+        """Definitions of the segment's grants, kept while nothing can have changed them.
+
+        A change of a subscription changes the policy's version, what time does to a grant ends the segment.
+        """
+        ids = {item.id for held in segment.credits.values() for item in held.grants}
+        mark = (segment.policy_version, segment.end)
+        kept, known = self._grants.get(account_id, (mark, {}))
+        if kept != mark or not ids <= known.keys():
             known = {grant.id: grant for grant in await self.ledger.list_grants(account_id)}
             if len(self._grants) >= _GRANTS_KEPT:
                 self._grants.pop(next(iter(self._grants)))
-            self._grants[account_id] = known
+            self._grants[account_id] = (mark, known)
         return known
+
+
+def _listed_by(held: GrantState, orders: Mapping[str, BurnOrder]) -> tuple[object, ...]:
+    """By credit, then in burn order; credits that the catalog has no more are not burned."""
+    order = orders.get(held.grant.credit)
+    return (held.grant.credit, *(() if order is None else burn_key(held.grant, order, held.filled_at)))
 
 
 def credit_balances(segment: Segment, credits: Iterable[str], now: int) -> tuple[CreditBalance, ...]:

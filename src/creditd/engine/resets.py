@@ -8,7 +8,7 @@ from creditd.domain.allowances import Books
 from creditd.domain.entries import CounterChange, Effects, Entry, Kind
 from creditd.domain.errors import IdempotencyKeyReused, NotFound
 from creditd.domain.roll import refill
-from creditd.domain.state import AccountState
+from creditd.domain.state import AccountState, GrantState
 from creditd.domain.subscribing import reanchor
 from creditd.engine.balances import credit_balances
 from creditd.engine.books import write
@@ -69,7 +69,7 @@ class ResetsControl:
         await tx.append(self._entry(tx.state, wanted, mark, now))
         if not wanted.feature or wanted.credit:
             for held in list(tx.state.grants.values()):
-                if held.next_filling is None or (wanted.credit and held.grant.credit != wanted.credit):
+                if not _is_filled(held) or (wanted.credit and held.grant.credit != wanted.credit):
                     continue
                 await write(tx, refill(tx.state, tx.state.grants[held.grant.id], now, self.new_id))
         if wanted.move_anchor:
@@ -100,6 +100,12 @@ class ResetsControl:
             note=f"reset: {wanted.reason}" if wanted.reason else "reset",
             effects=Effects(counters=tuple(changes)),
         )
+
+
+def _is_filled(held: GrantState) -> bool:
+    """Whether a grant recurs by being filled; one in its last period does as well, as when it ends with a subscription."""
+    recurrence = held.grant.recurrence
+    return held.active and recurrence is not None and recurrence.lasts is None
 
 
 def _is_only_credit(wanted: UsageReset) -> bool:

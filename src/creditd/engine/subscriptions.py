@@ -78,7 +78,9 @@ class SubscriptionsControl:
         index, _until = await self.catalogs.in_force(now)
         plan = await self._plan(change, before, index)
         _check_add_ons(change, index)
-        wanted = _wanted(tx.account, change, plan, before, now)
+        known = any(item.plan == plan.key for item in tx.account.subscriptions)
+        had = known or (plan.trial is not None and await tx.had_plan(plan.key, now))
+        wanted = _wanted(change, plan, before, now, had=had)
         books = Books(tx.state, self.new_id, now)
         after = await self._settle(books, before, Terms(wanted, plan, index.add_ons), change)
         before_grants = tx.state.grants
@@ -218,11 +220,11 @@ def _mark(change: SubscriptionChange) -> str:
 
 
 def _wanted(
-    account: Account, change: SubscriptionChange, plan: Plan, before: Subscription | None, now: int
+    change: SubscriptionChange, plan: Plan, before: Subscription | None, now: int, *, had: bool
 ) -> Subscription:
     """The subscription that the change asks for. What it leaves out stays as it is; add-ons and cancel_at do not."""
     if before is None or before.status is SubscriptionStatus.CANCELED:
-        return _begun(account, change, plan, now)
+        return _begun(change, plan, now, had=had)
     if change.trial_ends_at is not None and change.trial_ends_at != before.trial_ends_at:
         problem = "can't be moved once the trial has begun; end it by putting the status active"
         raise InvalidArgument(violations=(Violation("subscription.trial_ends_at", problem),))
@@ -255,10 +257,9 @@ def _wanted(
     )
 
 
-def _begun(account: Account, change: SubscriptionChange, plan: Plan, now: int) -> Subscription:
-    """A new subscription, or one that starts anew after its end. An account has one trial of a plan."""
-    known = any(item.plan == plan.key for item in account.subscriptions)
-    tries = change.status is SubscriptionStatus.TRIALING or (change.status is None and not known)
+def _begun(change: SubscriptionChange, plan: Plan, now: int, *, had: bool) -> Subscription:
+    """A new subscription, or one that starts anew after its end. An account that `had` a plan has no trial of it."""
+    tries = change.status is SubscriptionStatus.TRIALING or (change.status is None and not had)
     trial = plan.trial if tries else None
     started_at = now if change.started_at is None else change.started_at
     trial_ends_at = change.trial_ends_at

@@ -224,6 +224,18 @@ class AccountTransaction:
             row = await connection.fetchrow(_SQL["get_grant"], self.account.id, grant_id)
         return None if row is None else (decode_grant(row["document"]), row["fingerprint"])
 
+    async def had_plan(self, key: str, now: int) -> bool:
+        """Whether a subscription to the plan has given credits up to `now` (ms), and be it a canceled one."""
+        async with self._session() as connection:
+            rows = await connection.fetch(_SQL["list_grants"], self.account.id)
+        given = [decode_grant(row["document"]) for row in rows]
+        return any(
+            grant.subscription
+            and grant.source == f"plan/{key}"
+            and grant.effective_at <= min(now, grant.voided_at or now)
+            for grant in given
+        )
+
 
 @asynccontextmanager
 async def change(
