@@ -49,6 +49,9 @@ ROWS: Final = tuple(
         (r"(docker|podman) [^;&]*", _ENGINE),
         (r"(kubectl|helm) [^;&]*", _CLUSTER),
         (r"(npm|npx|go get|cargo|mvn|\./mvnw) [^;&]*", _TOOLCHAIN),
+        (r"make (dist|image)( +#.*)?", "the tests of the package and of the image run what it does"),
+        (r"uv venv [^;&]*", "the tests of the package make one"),
+        (r"/opt/creditd/bin/\S+( [^;&]*)?", "the tests of the package run it from an installation of theirs"),
         (r"go mod (edit|tidy|init)[^;&]*", _TOOLCHAIN),
         (r"make -C \S*clients/\w+ \w+", _TOOLCHAIN),
     )

@@ -94,7 +94,9 @@ def _decide(
     if not credit:
         return Answer(True, "WITHIN_LIMIT")
     terms = _overage(model, credit)
-    have = [grant for grant in burn_order(model, credit) if not grant.features or feature["key"] in grant.features]
+    have = [
+        grant for grant in burn_order(model, credit) if not grant.features or feature["key"] in grant.features
+    ]
     eligible = sum(grant.remaining for grant in have)
     spendable = eligible
     floor = micros(terms.get("floor", 0)) if terms else 0

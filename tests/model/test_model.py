@@ -14,7 +14,13 @@ import grpc
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from redis import Redis
 from ruamel.yaml import YAML
 from tests.model.driver import Pair
@@ -31,6 +37,7 @@ NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 RUNS = 1_000 if NIGHTLY else 75
 STEPS = 30
 from hypothesis import Phase
+
 PHASES = [Phase.generate] if os.environ.get("NOSHRINK") else list(Phase)
 DAY = 86_400_000
 CATALOG: dict[str, Any] = YAML(typ="safe").load((Path(__file__).parent / "catalog.yaml").read_text())
@@ -215,7 +222,9 @@ def machine(server: Server) -> type[RuleBasedStateMachine]:
             stays=st.booleans(),
             mode=st.sampled_from(MODES),
             seats=st.integers(0, 4),
-            add_ons=st.sampled_from([{}, {}, {"pack": 1}, {"pack": 3}, {"boost": 2}, {"pack": 2, "boost": 1}]),
+            add_ons=st.sampled_from(
+                [{}, {}, {"pack": 1}, {"pack": 3}, {"boost": 2}, {"pack": 2, "boost": 1}]
+            ),
             cancel_in=st.sampled_from([0, 0, 0, 1, 3 * DAY, 40 * DAY]),
             status=st.sampled_from(["", "", "", "", "ACTIVE", "CANCELED"]),
             preview=st.booleans(),
@@ -240,7 +249,12 @@ def machine(server: Server) -> type[RuleBasedStateMachine]:
         @rule(
             feature=st.sampled_from(["calls", "slots", "deep"]),
             limit=st.sampled_from(
-                [None, {"max": 2}, {"max": 15, "per": "day"}, {"max": 50, "per": "month", "window": "calendar"}]
+                [
+                    None,
+                    {"max": 2},
+                    {"max": 15, "per": "day"},
+                    {"max": 50, "per": "month", "window": "calendar"},
+                ]
             ),
         )
         def override(self, feature, limit):
