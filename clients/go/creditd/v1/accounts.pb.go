@@ -2097,7 +2097,10 @@ type GetEntitlementsRequest struct {
 	Account string `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
 	// Who acts within the account: a user, seat, agent or API key. Optional; up to 255 bytes of
 	// printable text.
-	Subject       string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	// An instant of the past to answer for, from the ledger; not before the account's creation. Unset:
+	// now. Costs a look through the account's entries: for support and reports, not for every request.
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2144,6 +2147,13 @@ func (x *GetEntitlementsRequest) GetSubject() string {
 		return x.Subject
 	}
 	return ""
+}
+
+func (x *GetEntitlementsRequest) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
 }
 
 // Everything that an account gets.
@@ -2449,10 +2459,11 @@ const file_creditd_v1_accounts_proto_rawDesc = "" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\"v\n" +
 	"\x12ResetUsageResponse\x12/\n" +
 	"\bbalances\x18\x01 \x03(\v2\x13.creditd.v1.BalanceR\bbalances\x12/\n" +
-	"\x06limits\x18\x02 \x03(\v2\x17.creditd.v1.LimitStatusR\x06limits\"L\n" +
+	"\x06limits\x18\x02 \x03(\v2\x17.creditd.v1.LimitStatusR\x06limits\"x\n" +
 	"\x16GetEntitlementsRequest\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x18\n" +
-	"\asubject\x18\x02 \x01(\tR\asubject\"\x87\x01\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x87\x01\n" +
 	"\x17GetEntitlementsResponse\x12C\n" +
 	"\fentitlements\x18\x01 \x03(\v2\x1f.creditd.v1.ResolvedEntitlementR\fentitlements\x12'\n" +
 	"\x0fcatalog_version\x18\x02 \x01(\x03R\x0ecatalogVersion\"\xec\x01\n" +
@@ -2584,50 +2595,51 @@ var file_creditd_v1_accounts_proto_depIdxs = []int32{
 	26, // 31: creditd.v1.PutAutoTopUpRequest.auto_top_up:type_name -> creditd.v1.AutoTopUp
 	37, // 32: creditd.v1.ResetUsageResponse.balances:type_name -> creditd.v1.Balance
 	44, // 33: creditd.v1.ResetUsageResponse.limits:type_name -> creditd.v1.LimitStatus
-	32, // 34: creditd.v1.GetEntitlementsResponse.entitlements:type_name -> creditd.v1.ResolvedEntitlement
-	39, // 35: creditd.v1.ResolvedEntitlement.entitlement:type_name -> creditd.v1.Entitlement
-	45, // 36: creditd.v1.ResolvedEntitlement.type:type_name -> creditd.v1.FeatureType
-	44, // 37: creditd.v1.ResolvedEntitlement.limit:type_name -> creditd.v1.LimitStatus
-	40, // 38: creditd.v1.ResolvedEntitlement.rates:type_name -> creditd.v1.Rate
-	5,  // 39: creditd.v1.Accounts.PutAccount:input_type -> creditd.v1.PutAccountRequest
-	6,  // 40: creditd.v1.Accounts.GetAccount:input_type -> creditd.v1.GetAccountRequest
-	7,  // 41: creditd.v1.Accounts.ListAccounts:input_type -> creditd.v1.ListAccountsRequest
-	9,  // 42: creditd.v1.Accounts.ArchiveAccount:input_type -> creditd.v1.ArchiveAccountRequest
-	10, // 43: creditd.v1.Accounts.PutSubscription:input_type -> creditd.v1.PutSubscriptionRequest
-	12, // 44: creditd.v1.Accounts.CreateGrant:input_type -> creditd.v1.CreateGrantRequest
-	13, // 45: creditd.v1.Accounts.VoidGrant:input_type -> creditd.v1.VoidGrantRequest
-	14, // 46: creditd.v1.Accounts.ListGrants:input_type -> creditd.v1.ListGrantsRequest
-	16, // 47: creditd.v1.Accounts.PurchaseBundle:input_type -> creditd.v1.PurchaseBundleRequest
-	17, // 48: creditd.v1.Accounts.RedeemPromotion:input_type -> creditd.v1.RedeemPromotionRequest
-	19, // 49: creditd.v1.Accounts.PutOverride:input_type -> creditd.v1.PutOverrideRequest
-	20, // 50: creditd.v1.Accounts.DeleteOverride:input_type -> creditd.v1.DeleteOverrideRequest
-	23, // 51: creditd.v1.Accounts.PutBudget:input_type -> creditd.v1.PutBudgetRequest
-	24, // 52: creditd.v1.Accounts.DeleteBudget:input_type -> creditd.v1.DeleteBudgetRequest
-	27, // 53: creditd.v1.Accounts.PutAutoTopUp:input_type -> creditd.v1.PutAutoTopUpRequest
-	28, // 54: creditd.v1.Accounts.ResetUsage:input_type -> creditd.v1.ResetUsageRequest
-	30, // 55: creditd.v1.Accounts.GetEntitlements:input_type -> creditd.v1.GetEntitlementsRequest
-	2,  // 56: creditd.v1.Accounts.PutAccount:output_type -> creditd.v1.Account
-	2,  // 57: creditd.v1.Accounts.GetAccount:output_type -> creditd.v1.Account
-	8,  // 58: creditd.v1.Accounts.ListAccounts:output_type -> creditd.v1.ListAccountsResponse
-	2,  // 59: creditd.v1.Accounts.ArchiveAccount:output_type -> creditd.v1.Account
-	11, // 60: creditd.v1.Accounts.PutSubscription:output_type -> creditd.v1.PutSubscriptionResponse
-	36, // 61: creditd.v1.Accounts.CreateGrant:output_type -> creditd.v1.Grant
-	36, // 62: creditd.v1.Accounts.VoidGrant:output_type -> creditd.v1.Grant
-	15, // 63: creditd.v1.Accounts.ListGrants:output_type -> creditd.v1.ListGrantsResponse
-	36, // 64: creditd.v1.Accounts.PurchaseBundle:output_type -> creditd.v1.Grant
-	36, // 65: creditd.v1.Accounts.RedeemPromotion:output_type -> creditd.v1.Grant
-	18, // 66: creditd.v1.Accounts.PutOverride:output_type -> creditd.v1.Override
-	21, // 67: creditd.v1.Accounts.DeleteOverride:output_type -> creditd.v1.DeleteOverrideResponse
-	22, // 68: creditd.v1.Accounts.PutBudget:output_type -> creditd.v1.Budget
-	25, // 69: creditd.v1.Accounts.DeleteBudget:output_type -> creditd.v1.DeleteBudgetResponse
-	26, // 70: creditd.v1.Accounts.PutAutoTopUp:output_type -> creditd.v1.AutoTopUp
-	29, // 71: creditd.v1.Accounts.ResetUsage:output_type -> creditd.v1.ResetUsageResponse
-	31, // 72: creditd.v1.Accounts.GetEntitlements:output_type -> creditd.v1.GetEntitlementsResponse
-	56, // [56:73] is the sub-list for method output_type
-	39, // [39:56] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	35, // 34: creditd.v1.GetEntitlementsRequest.at:type_name -> google.protobuf.Timestamp
+	32, // 35: creditd.v1.GetEntitlementsResponse.entitlements:type_name -> creditd.v1.ResolvedEntitlement
+	39, // 36: creditd.v1.ResolvedEntitlement.entitlement:type_name -> creditd.v1.Entitlement
+	45, // 37: creditd.v1.ResolvedEntitlement.type:type_name -> creditd.v1.FeatureType
+	44, // 38: creditd.v1.ResolvedEntitlement.limit:type_name -> creditd.v1.LimitStatus
+	40, // 39: creditd.v1.ResolvedEntitlement.rates:type_name -> creditd.v1.Rate
+	5,  // 40: creditd.v1.Accounts.PutAccount:input_type -> creditd.v1.PutAccountRequest
+	6,  // 41: creditd.v1.Accounts.GetAccount:input_type -> creditd.v1.GetAccountRequest
+	7,  // 42: creditd.v1.Accounts.ListAccounts:input_type -> creditd.v1.ListAccountsRequest
+	9,  // 43: creditd.v1.Accounts.ArchiveAccount:input_type -> creditd.v1.ArchiveAccountRequest
+	10, // 44: creditd.v1.Accounts.PutSubscription:input_type -> creditd.v1.PutSubscriptionRequest
+	12, // 45: creditd.v1.Accounts.CreateGrant:input_type -> creditd.v1.CreateGrantRequest
+	13, // 46: creditd.v1.Accounts.VoidGrant:input_type -> creditd.v1.VoidGrantRequest
+	14, // 47: creditd.v1.Accounts.ListGrants:input_type -> creditd.v1.ListGrantsRequest
+	16, // 48: creditd.v1.Accounts.PurchaseBundle:input_type -> creditd.v1.PurchaseBundleRequest
+	17, // 49: creditd.v1.Accounts.RedeemPromotion:input_type -> creditd.v1.RedeemPromotionRequest
+	19, // 50: creditd.v1.Accounts.PutOverride:input_type -> creditd.v1.PutOverrideRequest
+	20, // 51: creditd.v1.Accounts.DeleteOverride:input_type -> creditd.v1.DeleteOverrideRequest
+	23, // 52: creditd.v1.Accounts.PutBudget:input_type -> creditd.v1.PutBudgetRequest
+	24, // 53: creditd.v1.Accounts.DeleteBudget:input_type -> creditd.v1.DeleteBudgetRequest
+	27, // 54: creditd.v1.Accounts.PutAutoTopUp:input_type -> creditd.v1.PutAutoTopUpRequest
+	28, // 55: creditd.v1.Accounts.ResetUsage:input_type -> creditd.v1.ResetUsageRequest
+	30, // 56: creditd.v1.Accounts.GetEntitlements:input_type -> creditd.v1.GetEntitlementsRequest
+	2,  // 57: creditd.v1.Accounts.PutAccount:output_type -> creditd.v1.Account
+	2,  // 58: creditd.v1.Accounts.GetAccount:output_type -> creditd.v1.Account
+	8,  // 59: creditd.v1.Accounts.ListAccounts:output_type -> creditd.v1.ListAccountsResponse
+	2,  // 60: creditd.v1.Accounts.ArchiveAccount:output_type -> creditd.v1.Account
+	11, // 61: creditd.v1.Accounts.PutSubscription:output_type -> creditd.v1.PutSubscriptionResponse
+	36, // 62: creditd.v1.Accounts.CreateGrant:output_type -> creditd.v1.Grant
+	36, // 63: creditd.v1.Accounts.VoidGrant:output_type -> creditd.v1.Grant
+	15, // 64: creditd.v1.Accounts.ListGrants:output_type -> creditd.v1.ListGrantsResponse
+	36, // 65: creditd.v1.Accounts.PurchaseBundle:output_type -> creditd.v1.Grant
+	36, // 66: creditd.v1.Accounts.RedeemPromotion:output_type -> creditd.v1.Grant
+	18, // 67: creditd.v1.Accounts.PutOverride:output_type -> creditd.v1.Override
+	21, // 68: creditd.v1.Accounts.DeleteOverride:output_type -> creditd.v1.DeleteOverrideResponse
+	22, // 69: creditd.v1.Accounts.PutBudget:output_type -> creditd.v1.Budget
+	25, // 70: creditd.v1.Accounts.DeleteBudget:output_type -> creditd.v1.DeleteBudgetResponse
+	26, // 71: creditd.v1.Accounts.PutAutoTopUp:output_type -> creditd.v1.AutoTopUp
+	29, // 72: creditd.v1.Accounts.ResetUsage:output_type -> creditd.v1.ResetUsageResponse
+	31, // 73: creditd.v1.Accounts.GetEntitlements:output_type -> creditd.v1.GetEntitlementsResponse
+	57, // [57:74] is the sub-list for method output_type
+	40, // [40:57] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_creditd_v1_accounts_proto_init() }

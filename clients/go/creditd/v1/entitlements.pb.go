@@ -324,8 +324,9 @@ type CheckResponse struct {
 	Credit string `protobuf:"bytes,9,opt,name=credit,proto3" json:"credit,omitempty"`
 	// Version of the catalog that decided.
 	CatalogVersion int64 `protobuf:"varint,10,opt,name=catalog_version,json=catalogVersion,proto3" json:"catalog_version,omitempty"`
-	// How the answer came about, in order: policy source, rate chosen, each counter, each grant
-	// tried. Empty without `explain`.
+	// How the answer came about, in order: where each entitlement comes from, the rate chosen and
+	// why, each limit and budget with its room, each grant tried; last, on a denial, the one thing
+	// that denied. Empty without `explain`.
 	Explanation   []*Step `protobuf:"bytes,11,rep,name=explanation,proto3" json:"explanation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -441,13 +442,15 @@ func (x *CheckResponse) GetExplanation() []*Step {
 // One step of an explanation; for people, its texts are not stable.
 type Step struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was looked at: policy, rate, counter, grant.
+	// What was looked at: entitlement, rate, limit, budget, grant, overage; denial is the last one.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	// Which one: the key or id of the plan, rate, counter or grant.
+	// Which one: the source of the entitlement, the feature, or the key or id of the limit, budget,
+	// grant or credit; for a denial the one that denied.
 	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	// What came of it, in words.
 	Detail string `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
-	// The amount in question, in micro-credits; 0 when there is none.
+	// The amount in question, in micro-credits, or in units where a limit denied; 0 when there is
+	// none.
 	AmountMicros  int64 `protobuf:"varint,4,opt,name=amount_micros,json=amountMicros,proto3" json:"amount_micros,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1791,9 +1794,13 @@ type CommitRequest struct {
 	Metadata map[string]string `protobuf:"bytes,7,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Settles a part, as of a long stream, and keeps the remainder held. Default false: the
 	// reservation ends.
-	KeepOpen      bool `protobuf:"varint,8,opt,name=keep_open,json=keepOpen,proto3" json:"keep_open,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	KeepOpen bool `protobuf:"varint,8,opt,name=keep_open,json=keepOpen,proto3" json:"keep_open,omitempty"`
+	// Unique per account for one operation; up to 255 bytes of printable text. Optional, but without
+	// one a retry of a Commit with `keep_open` may burn twice. Without `keep_open` it is not needed
+	// and not looked at: a reservation ends once.
+	IdempotencyKey string `protobuf:"bytes,9,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CommitRequest) Reset() {
@@ -1880,6 +1887,13 @@ func (x *CommitRequest) GetKeepOpen() bool {
 		return x.KeepOpen
 	}
 	return false
+}
+
+func (x *CommitRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
 }
 
 // What a Commit has settled.
@@ -2799,7 +2813,10 @@ type GetBalanceRequest struct {
 	// Account id. Required; 1 to 255 bytes of printable text.
 	Account string `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
 	// Key of the credit type; empty for every one.
-	Credit        string `protobuf:"bytes,2,opt,name=credit,proto3" json:"credit,omitempty"`
+	Credit string `protobuf:"bytes,2,opt,name=credit,proto3" json:"credit,omitempty"`
+	// An instant of the past to answer for, from the ledger; not before the account's creation. Unset:
+	// now. Costs a look through the account's entries: for support and reports, not for every request.
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2846,6 +2863,13 @@ func (x *GetBalanceRequest) GetCredit() string {
 		return x.Credit
 	}
 	return ""
+}
+
+func (x *GetBalanceRequest) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
 }
 
 // An account's balances at one instant.
@@ -3438,7 +3462,7 @@ const file_creditd_v1_entitlements_proto_rawDesc = "" +
 	"\x05limit\x18\b \x01(\v2\x17.creditd.v1.LimitStatusR\x05limit\x12\x1a\n" +
 	"\breplayed\x18\t \x01(\bR\breplayed\x12)\n" +
 	"\x10shortfall_micros\x18\n" +
-	" \x01(\x03R\x0fshortfallMicros\"\xd3\x04\n" +
+	" \x01(\x03R\x0fshortfallMicros\"\xfc\x04\n" +
 	"\rCommitRequest\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12%\n" +
 	"\x0ereservation_id\x18\x02 \x01(\tR\rreservationId\x12\x1f\n" +
@@ -3450,7 +3474,8 @@ const file_creditd_v1_entitlements_proto_rawDesc = "" +
 	"\vcost_micros\x18\x06 \x01(\x03H\x01R\n" +
 	"costMicros\x88\x01\x01\x12C\n" +
 	"\bmetadata\x18\a \x03(\v2'.creditd.v1.CommitRequest.MetadataEntryR\bmetadata\x12\x1b\n" +
-	"\tkeep_open\x18\b \x01(\bR\bkeepOpen\x1a8\n" +
+	"\tkeep_open\x18\b \x01(\bR\bkeepOpen\x12'\n" +
+	"\x0fidempotency_key\x18\t \x01(\tR\x0eidempotencyKey\x1a8\n" +
 	"\n" +
 	"UsageEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -3530,10 +3555,11 @@ const file_creditd_v1_entitlements_proto_rawDesc = "" +
 	"\x06commit\x18\x05 \x01(\v2\x1a.creditd.v1.CommitResponseH\x00R\x06commit\x127\n" +
 	"\arelease\x18\x06 \x01(\v2\x1b.creditd.v1.ReleaseResponseH\x00R\arelease\x12)\n" +
 	"\x05error\x18\a \x01(\v2\x11.creditd.v1.ErrorH\x00R\x05errorB\t\n" +
-	"\aoutcome\"E\n" +
+	"\aoutcome\"q\n" +
 	"\x11GetBalanceRequest\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x16\n" +
-	"\x06credit\x18\x02 \x01(\tR\x06credit\"\x93\x01\n" +
+	"\x06credit\x18\x02 \x01(\tR\x06credit\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x93\x01\n" +
 	"\x12GetBalanceResponse\x12/\n" +
 	"\bbalances\x18\x01 \x03(\v2\x13.creditd.v1.BalanceR\bbalances\x120\n" +
 	"\x06grants\x18\x02 \x03(\v2\x18.creditd.v1.GrantBalanceR\x06grants\x12\x1a\n" +
@@ -3736,46 +3762,47 @@ var file_creditd_v1_entitlements_proto_depIdxs = []int32{
 	20, // 57: creditd.v1.Outcome.commit:type_name -> creditd.v1.CommitResponse
 	22, // 58: creditd.v1.Outcome.release:type_name -> creditd.v1.ReleaseResponse
 	16, // 59: creditd.v1.Outcome.error:type_name -> creditd.v1.Error
-	7,  // 60: creditd.v1.GetBalanceResponse.balances:type_name -> creditd.v1.Balance
-	52, // 61: creditd.v1.GetBalanceResponse.grants:type_name -> creditd.v1.GrantBalance
-	51, // 62: creditd.v1.AcquireLeaseRequest.ttl:type_name -> google.protobuf.Duration
-	5,  // 63: creditd.v1.SettleLeaseRequest.spent:type_name -> creditd.v1.ConsumeRequest
-	51, // 64: creditd.v1.SettleLeaseRequest.ttl:type_name -> google.protobuf.Duration
-	50, // 65: creditd.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
-	15, // 66: creditd.v1.Lease.results:type_name -> creditd.v1.ConsumeResult
-	2,  // 67: creditd.v1.Entitlements.Check:input_type -> creditd.v1.CheckRequest
-	5,  // 68: creditd.v1.Entitlements.Consume:input_type -> creditd.v1.ConsumeRequest
-	10, // 69: creditd.v1.Entitlements.BatchCheck:input_type -> creditd.v1.BatchCheckRequest
-	13, // 70: creditd.v1.Entitlements.BatchConsume:input_type -> creditd.v1.BatchConsumeRequest
-	17, // 71: creditd.v1.Entitlements.Reserve:input_type -> creditd.v1.ReserveRequest
-	19, // 72: creditd.v1.Entitlements.Commit:input_type -> creditd.v1.CommitRequest
-	21, // 73: creditd.v1.Entitlements.Release:input_type -> creditd.v1.ReleaseRequest
-	23, // 74: creditd.v1.Entitlements.Extend:input_type -> creditd.v1.ExtendRequest
-	24, // 75: creditd.v1.Entitlements.Refund:input_type -> creditd.v1.RefundRequest
-	26, // 76: creditd.v1.Entitlements.Session:input_type -> creditd.v1.SessionRequest
-	30, // 77: creditd.v1.Entitlements.GetBalance:input_type -> creditd.v1.GetBalanceRequest
-	32, // 78: creditd.v1.Entitlements.WatchBalance:input_type -> creditd.v1.WatchBalanceRequest
-	33, // 79: creditd.v1.Entitlements.AcquireLease:input_type -> creditd.v1.AcquireLeaseRequest
-	34, // 80: creditd.v1.Entitlements.SettleLease:input_type -> creditd.v1.SettleLeaseRequest
-	3,  // 81: creditd.v1.Entitlements.Check:output_type -> creditd.v1.CheckResponse
-	6,  // 82: creditd.v1.Entitlements.Consume:output_type -> creditd.v1.ConsumeResponse
-	11, // 83: creditd.v1.Entitlements.BatchCheck:output_type -> creditd.v1.BatchCheckResponse
-	14, // 84: creditd.v1.Entitlements.BatchConsume:output_type -> creditd.v1.BatchConsumeResponse
-	18, // 85: creditd.v1.Entitlements.Reserve:output_type -> creditd.v1.ReserveResponse
-	20, // 86: creditd.v1.Entitlements.Commit:output_type -> creditd.v1.CommitResponse
-	22, // 87: creditd.v1.Entitlements.Release:output_type -> creditd.v1.ReleaseResponse
-	18, // 88: creditd.v1.Entitlements.Extend:output_type -> creditd.v1.ReserveResponse
-	25, // 89: creditd.v1.Entitlements.Refund:output_type -> creditd.v1.RefundResponse
-	28, // 90: creditd.v1.Entitlements.Session:output_type -> creditd.v1.SessionResponse
-	31, // 91: creditd.v1.Entitlements.GetBalance:output_type -> creditd.v1.GetBalanceResponse
-	31, // 92: creditd.v1.Entitlements.WatchBalance:output_type -> creditd.v1.GetBalanceResponse
-	35, // 93: creditd.v1.Entitlements.AcquireLease:output_type -> creditd.v1.Lease
-	35, // 94: creditd.v1.Entitlements.SettleLease:output_type -> creditd.v1.Lease
-	81, // [81:95] is the sub-list for method output_type
-	67, // [67:81] is the sub-list for method input_type
-	67, // [67:67] is the sub-list for extension type_name
-	67, // [67:67] is the sub-list for extension extendee
-	0,  // [0:67] is the sub-list for field type_name
+	50, // 60: creditd.v1.GetBalanceRequest.at:type_name -> google.protobuf.Timestamp
+	7,  // 61: creditd.v1.GetBalanceResponse.balances:type_name -> creditd.v1.Balance
+	52, // 62: creditd.v1.GetBalanceResponse.grants:type_name -> creditd.v1.GrantBalance
+	51, // 63: creditd.v1.AcquireLeaseRequest.ttl:type_name -> google.protobuf.Duration
+	5,  // 64: creditd.v1.SettleLeaseRequest.spent:type_name -> creditd.v1.ConsumeRequest
+	51, // 65: creditd.v1.SettleLeaseRequest.ttl:type_name -> google.protobuf.Duration
+	50, // 66: creditd.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
+	15, // 67: creditd.v1.Lease.results:type_name -> creditd.v1.ConsumeResult
+	2,  // 68: creditd.v1.Entitlements.Check:input_type -> creditd.v1.CheckRequest
+	5,  // 69: creditd.v1.Entitlements.Consume:input_type -> creditd.v1.ConsumeRequest
+	10, // 70: creditd.v1.Entitlements.BatchCheck:input_type -> creditd.v1.BatchCheckRequest
+	13, // 71: creditd.v1.Entitlements.BatchConsume:input_type -> creditd.v1.BatchConsumeRequest
+	17, // 72: creditd.v1.Entitlements.Reserve:input_type -> creditd.v1.ReserveRequest
+	19, // 73: creditd.v1.Entitlements.Commit:input_type -> creditd.v1.CommitRequest
+	21, // 74: creditd.v1.Entitlements.Release:input_type -> creditd.v1.ReleaseRequest
+	23, // 75: creditd.v1.Entitlements.Extend:input_type -> creditd.v1.ExtendRequest
+	24, // 76: creditd.v1.Entitlements.Refund:input_type -> creditd.v1.RefundRequest
+	26, // 77: creditd.v1.Entitlements.Session:input_type -> creditd.v1.SessionRequest
+	30, // 78: creditd.v1.Entitlements.GetBalance:input_type -> creditd.v1.GetBalanceRequest
+	32, // 79: creditd.v1.Entitlements.WatchBalance:input_type -> creditd.v1.WatchBalanceRequest
+	33, // 80: creditd.v1.Entitlements.AcquireLease:input_type -> creditd.v1.AcquireLeaseRequest
+	34, // 81: creditd.v1.Entitlements.SettleLease:input_type -> creditd.v1.SettleLeaseRequest
+	3,  // 82: creditd.v1.Entitlements.Check:output_type -> creditd.v1.CheckResponse
+	6,  // 83: creditd.v1.Entitlements.Consume:output_type -> creditd.v1.ConsumeResponse
+	11, // 84: creditd.v1.Entitlements.BatchCheck:output_type -> creditd.v1.BatchCheckResponse
+	14, // 85: creditd.v1.Entitlements.BatchConsume:output_type -> creditd.v1.BatchConsumeResponse
+	18, // 86: creditd.v1.Entitlements.Reserve:output_type -> creditd.v1.ReserveResponse
+	20, // 87: creditd.v1.Entitlements.Commit:output_type -> creditd.v1.CommitResponse
+	22, // 88: creditd.v1.Entitlements.Release:output_type -> creditd.v1.ReleaseResponse
+	18, // 89: creditd.v1.Entitlements.Extend:output_type -> creditd.v1.ReserveResponse
+	25, // 90: creditd.v1.Entitlements.Refund:output_type -> creditd.v1.RefundResponse
+	28, // 91: creditd.v1.Entitlements.Session:output_type -> creditd.v1.SessionResponse
+	31, // 92: creditd.v1.Entitlements.GetBalance:output_type -> creditd.v1.GetBalanceResponse
+	31, // 93: creditd.v1.Entitlements.WatchBalance:output_type -> creditd.v1.GetBalanceResponse
+	35, // 94: creditd.v1.Entitlements.AcquireLease:output_type -> creditd.v1.Lease
+	35, // 95: creditd.v1.Entitlements.SettleLease:output_type -> creditd.v1.Lease
+	82, // [82:96] is the sub-list for method output_type
+	68, // [68:82] is the sub-list for method input_type
+	68, // [68:68] is the sub-list for extension type_name
+	68, // [68:68] is the sub-list for extension extendee
+	0,  // [0:68] is the sub-list for field type_name
 }
 
 func init() { file_creditd_v1_entitlements_proto_init() }

@@ -73,22 +73,25 @@ type EntitlementsClient interface {
 	Reserve(ctx context.Context, in *ReserveRequest, opts ...grpc.CallOption) (*ReserveResponse, error)
 	// Settles a reservation with what was really used and returns the rest; after expiry the usage is
 	// still recorded, as in MODE_RECORD. Never denied. Idempotent by reservation: always retry after
-	// UNAVAILABLE or DEADLINE_EXCEEDED. NOT_FOUND: ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND;
-	// FAILED_PRECONDITION: the reservation was released.
+	// UNAVAILABLE or DEADLINE_EXCEEDED; with `keep_open` only under an idempotency key. NOT_FOUND:
+	// ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND; FAILED_PRECONDITION: RESERVATION_RELEASED, NO_RATE,
+	// with `keep_open` also RESERVATION_COMMITTED.
 	Commit(ctx context.Context, in *CommitRequest, opts ...grpc.CallOption) (*CommitResponse, error)
 	// Gives the whole hold back. Never denied. Idempotent by reservation: always retry after
 	// UNAVAILABLE or DEADLINE_EXCEEDED. NOT_FOUND: ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND;
-	// FAILED_PRECONDITION: the reservation was committed.
+	// FAILED_PRECONDITION: RESERVATION_COMMITTED. After expiry it is answered with what was released.
 	Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error)
 	// Holds more, or for longer, while a stream runs. Key optional but advised: without one a retry
 	// may add twice. UNAVAILABLE: retry with the same key; DEADLINE_EXCEEDED means unknown. Denies
 	// like Consume; the hold then stays as it was. NOT_FOUND: ACCOUNT_NOT_FOUND,
-	// RESERVATION_NOT_FOUND; FAILED_PRECONDITION: the reservation is settled or has expired.
+	// RESERVATION_NOT_FOUND; FAILED_PRECONDITION: RESERVATION_COMMITTED, RESERVATION_RELEASED,
+	// RESERVATION_EXPIRED.
 	Extend(ctx context.Context, in *ExtendRequest, opts ...grpc.CallOption) (*ReserveResponse, error)
 	// Undoes all or part of a settled entry. Needs an idempotency key. UNAVAILABLE: retry with the
 	// same key; DEADLINE_EXCEEDED means unknown. Never denied. INVALID_ARGUMENT:
-	// IDEMPOTENCY_KEY_REUSED; NOT_FOUND: ACCOUNT_NOT_FOUND, ENTRY_NOT_FOUND; FAILED_PRECONDITION: the
-	// entry burned nothing, or less than asked is left of it.
+	// IDEMPOTENCY_KEY_REUSED; NOT_FOUND: ACCOUNT_NOT_FOUND, ENTRY_NOT_FOUND; FAILED_PRECONDITION:
+	// NOTHING_TO_REFUND, the entry burned nothing or all of it was refunded; REFUND_TOO_LARGE, less
+	// than asked is left of it.
 	Refund(ctx context.Context, in *RefundRequest, opts ...grpc.CallOption) (*RefundResponse, error)
 	// Many operations over one stream, answered in any order and matched by id; each behaves as its
 	// own RPC. When the stream breaks, unanswered operations are unknown: send them again with the
@@ -306,22 +309,25 @@ type EntitlementsServer interface {
 	Reserve(context.Context, *ReserveRequest) (*ReserveResponse, error)
 	// Settles a reservation with what was really used and returns the rest; after expiry the usage is
 	// still recorded, as in MODE_RECORD. Never denied. Idempotent by reservation: always retry after
-	// UNAVAILABLE or DEADLINE_EXCEEDED. NOT_FOUND: ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND;
-	// FAILED_PRECONDITION: the reservation was released.
+	// UNAVAILABLE or DEADLINE_EXCEEDED; with `keep_open` only under an idempotency key. NOT_FOUND:
+	// ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND; FAILED_PRECONDITION: RESERVATION_RELEASED, NO_RATE,
+	// with `keep_open` also RESERVATION_COMMITTED.
 	Commit(context.Context, *CommitRequest) (*CommitResponse, error)
 	// Gives the whole hold back. Never denied. Idempotent by reservation: always retry after
 	// UNAVAILABLE or DEADLINE_EXCEEDED. NOT_FOUND: ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND;
-	// FAILED_PRECONDITION: the reservation was committed.
+	// FAILED_PRECONDITION: RESERVATION_COMMITTED. After expiry it is answered with what was released.
 	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
 	// Holds more, or for longer, while a stream runs. Key optional but advised: without one a retry
 	// may add twice. UNAVAILABLE: retry with the same key; DEADLINE_EXCEEDED means unknown. Denies
 	// like Consume; the hold then stays as it was. NOT_FOUND: ACCOUNT_NOT_FOUND,
-	// RESERVATION_NOT_FOUND; FAILED_PRECONDITION: the reservation is settled or has expired.
+	// RESERVATION_NOT_FOUND; FAILED_PRECONDITION: RESERVATION_COMMITTED, RESERVATION_RELEASED,
+	// RESERVATION_EXPIRED.
 	Extend(context.Context, *ExtendRequest) (*ReserveResponse, error)
 	// Undoes all or part of a settled entry. Needs an idempotency key. UNAVAILABLE: retry with the
 	// same key; DEADLINE_EXCEEDED means unknown. Never denied. INVALID_ARGUMENT:
-	// IDEMPOTENCY_KEY_REUSED; NOT_FOUND: ACCOUNT_NOT_FOUND, ENTRY_NOT_FOUND; FAILED_PRECONDITION: the
-	// entry burned nothing, or less than asked is left of it.
+	// IDEMPOTENCY_KEY_REUSED; NOT_FOUND: ACCOUNT_NOT_FOUND, ENTRY_NOT_FOUND; FAILED_PRECONDITION:
+	// NOTHING_TO_REFUND, the entry burned nothing or all of it was refunded; REFUND_TOO_LARGE, less
+	// than asked is left of it.
 	Refund(context.Context, *RefundRequest) (*RefundResponse, error)
 	// Many operations over one stream, answered in any order and matched by id; each behaves as its
 	// own RPC. When the stream breaks, unanswered operations are unknown: send them again with the

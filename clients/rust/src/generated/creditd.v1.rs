@@ -1148,24 +1148,27 @@ pub struct CheckResponse {
     /// Version of the catalog that decided.
     #[prost(int64, tag = "10")]
     pub catalog_version: i64,
-    /// How the answer came about, in order: policy source, rate chosen, each counter, each grant
-    /// tried. Empty without `explain`.
+    /// How the answer came about, in order: where each entitlement comes from, the rate chosen and
+    /// why, each limit and budget with its room, each grant tried; last, on a denial, the one thing
+    /// that denied. Empty without `explain`.
     #[prost(message, repeated, tag = "11")]
     pub explanation: ::prost::alloc::vec::Vec<Step>,
 }
 /// One step of an explanation; for people, its texts are not stable.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Step {
-    /// What was looked at: policy, rate, counter, grant.
+    /// What was looked at: entitlement, rate, limit, budget, grant, overage; denial is the last one.
     #[prost(string, tag = "1")]
     pub kind: ::prost::alloc::string::String,
-    /// Which one: the key or id of the plan, rate, counter or grant.
+    /// Which one: the source of the entitlement, the feature, or the key or id of the limit, budget,
+    /// grant or credit; for a denial the one that denied.
     #[prost(string, tag = "2")]
     pub key: ::prost::alloc::string::String,
     /// What came of it, in words.
     #[prost(string, tag = "3")]
     pub detail: ::prost::alloc::string::String,
-    /// The amount in question, in micro-credits; 0 when there is none.
+    /// The amount in question, in micro-credits, or in units where a limit denied; 0 when there is
+    /// none.
     #[prost(int64, tag = "4")]
     pub amount_micros: i64,
 }
@@ -1532,6 +1535,11 @@ pub struct CommitRequest {
     /// reservation ends.
     #[prost(bool, tag = "8")]
     pub keep_open: bool,
+    /// Unique per account for one operation; up to 255 bytes of printable text. Optional, but without
+    /// one a retry of a Commit with `keep_open` may burn twice. Without `keep_open` it is not needed
+    /// and not looked at: a reservation ends once.
+    #[prost(string, tag = "9")]
+    pub idempotency_key: ::prost::alloc::string::String,
 }
 /// What a Commit has settled.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1747,6 +1755,10 @@ pub struct GetBalanceRequest {
     /// Key of the credit type; empty for every one.
     #[prost(string, tag = "2")]
     pub credit: ::prost::alloc::string::String,
+    /// An instant of the past to answer for, from the ledger; not before the account's creation. Unset:
+    /// now. Costs a look through the account's entries: for support and reports, not for every request.
+    #[prost(message, optional, tag = "3")]
+    pub at: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// An account's balances at one instant.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2202,8 +2214,9 @@ pub mod entitlements_client {
         }
         /// Settles a reservation with what was really used and returns the rest; after expiry the usage is
         /// still recorded, as in MODE_RECORD. Never denied. Idempotent by reservation: always retry after
-        /// UNAVAILABLE or DEADLINE_EXCEEDED. NOT_FOUND: ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND;
-        /// FAILED_PRECONDITION: the reservation was released.
+        /// UNAVAILABLE or DEADLINE_EXCEEDED; with `keep_open` only under an idempotency key. NOT_FOUND:
+        /// ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND; FAILED_PRECONDITION: RESERVATION_RELEASED, NO_RATE,
+        /// with `keep_open` also RESERVATION_COMMITTED.
         pub async fn commit(
             &mut self,
             request: impl tonic::IntoRequest<super::CommitRequest>,
@@ -2227,7 +2240,7 @@ pub mod entitlements_client {
         }
         /// Gives the whole hold back. Never denied. Idempotent by reservation: always retry after
         /// UNAVAILABLE or DEADLINE_EXCEEDED. NOT_FOUND: ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND;
-        /// FAILED_PRECONDITION: the reservation was committed.
+        /// FAILED_PRECONDITION: RESERVATION_COMMITTED. After expiry it is answered with what was released.
         pub async fn release(
             &mut self,
             request: impl tonic::IntoRequest<super::ReleaseRequest>,
@@ -2255,7 +2268,8 @@ pub mod entitlements_client {
         /// Holds more, or for longer, while a stream runs. Key optional but advised: without one a retry
         /// may add twice. UNAVAILABLE: retry with the same key; DEADLINE_EXCEEDED means unknown. Denies
         /// like Consume; the hold then stays as it was. NOT_FOUND: ACCOUNT_NOT_FOUND,
-        /// RESERVATION_NOT_FOUND; FAILED_PRECONDITION: the reservation is settled or has expired.
+        /// RESERVATION_NOT_FOUND; FAILED_PRECONDITION: RESERVATION_COMMITTED, RESERVATION_RELEASED,
+        /// RESERVATION_EXPIRED.
         pub async fn extend(
             &mut self,
             request: impl tonic::IntoRequest<super::ExtendRequest>,
@@ -2282,8 +2296,9 @@ pub mod entitlements_client {
         }
         /// Undoes all or part of a settled entry. Needs an idempotency key. UNAVAILABLE: retry with the
         /// same key; DEADLINE_EXCEEDED means unknown. Never denied. INVALID_ARGUMENT:
-        /// IDEMPOTENCY_KEY_REUSED; NOT_FOUND: ACCOUNT_NOT_FOUND, ENTRY_NOT_FOUND; FAILED_PRECONDITION: the
-        /// entry burned nothing, or less than asked is left of it.
+        /// IDEMPOTENCY_KEY_REUSED; NOT_FOUND: ACCOUNT_NOT_FOUND, ENTRY_NOT_FOUND; FAILED_PRECONDITION:
+        /// NOTHING_TO_REFUND, the entry burned nothing or all of it was refunded; REFUND_TOO_LARGE, less
+        /// than asked is left of it.
         pub async fn refund(
             &mut self,
             request: impl tonic::IntoRequest<super::RefundRequest>,
@@ -2982,6 +2997,10 @@ pub struct GetEntitlementsRequest {
     /// printable text.
     #[prost(string, tag = "2")]
     pub subject: ::prost::alloc::string::String,
+    /// An instant of the past to answer for, from the ledger; not before the account's creation. Unset:
+    /// now. Costs a look through the account's entries: for support and reports, not for every request.
+    #[prost(message, optional, tag = "3")]
+    pub at: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// Everything that an account gets.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3529,6 +3548,316 @@ pub mod accounts_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("creditd.v1.Accounts", "GetEntitlements"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// What to return beside the counters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetServerStatsRequest {
+    /// How many of the hottest accounts, 1 to 100. 0: 10.
+    #[prost(int32, tag = "1")]
+    pub hottest_max: i32,
+}
+/// What one server process has done since `started_at`, and how it is at `now`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ServerStats {
+    /// The process; another one after a restart, and then all counters began anew. 16 hex digits.
+    #[prost(string, tag = "1")]
+    pub instance_id: ::prost::alloc::string::String,
+    /// Version of creditd.
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// The gRPC server that runs: asgi or grpcio.
+    #[prost(string, tag = "3")]
+    pub transport: ::prost::alloc::string::String,
+    /// When the process began to count.
+    #[prost(message, optional, tag = "4")]
+    pub started_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// When this answer was made, by the same clock as `started_at`.
+    #[prost(message, optional, tag = "5")]
+    pub now: ::core::option::Option<::prost_types::Timestamp>,
+    /// One for each RPC of creditd.v1 that was called since the start, by name.
+    #[prost(message, repeated, tag = "6")]
+    pub rpcs: ::prost::alloc::vec::Vec<RpcStats>,
+    /// Upper bounds, inclusive, of the buckets of every histogram here: 10 microseconds x 2^(i/4), to
+    /// the microsecond, up to about 84 s. So a quantile read from the buckets is off by at most 20%, or
+    /// by less than 10 microseconds.
+    #[prost(message, repeated, tag = "7")]
+    pub latency_bounds: ::prost::alloc::vec::Vec<::prost_types::Duration>,
+    /// The accounts with the most decisions of the last minute.
+    #[prost(message, optional, tag = "8")]
+    pub hottest: ::core::option::Option<HottestAccounts>,
+    /// Units that are decided but not known to be in the ledger, of all processes together; at most a
+    /// second old. Unset when the hot store is away.
+    #[prost(int64, optional, tag = "9")]
+    pub outbox_depth: ::core::option::Option<i64>,
+    /// How decided units come into the ledger.
+    #[prost(message, optional, tag = "10")]
+    pub commits: ::core::option::Option<CommitStats>,
+    /// Whether the hot store answers; at most a second old.
+    #[prost(bool, tag = "11")]
+    pub hot_store_reachable: bool,
+    /// Whether the ledger's database answers; at most a second old.
+    #[prost(bool, tag = "12")]
+    pub ledger_reachable: bool,
+    /// Accounts whose policy is kept in the process.
+    #[prost(int64, tag = "13")]
+    pub cached_policies: i64,
+    /// How often an account's ledger was loaded.
+    #[prost(message, optional, tag = "14")]
+    pub loads: ::core::option::Option<LoadStats>,
+}
+/// What became of the calls of one RPC.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RpcStats {
+    /// Full name, such as creditd.v1.Entitlements/Check.
+    #[prost(string, tag = "1")]
+    pub rpc: ::prost::alloc::string::String,
+    /// Ended calls by status. A call whose caller went away counts as CANCELLED, one whose deadline
+    /// passed as DEADLINE_EXCEEDED. A call that a server refuses before it is read does not count.
+    #[prost(message, repeated, tag = "2")]
+    pub calls: ::prost::alloc::vec::Vec<StatusCount>,
+    /// Decisions by reason: one for each Check or Consume, and for each item of a batch. Only of RPCs
+    /// that decide; an item without a decision is in `calls` or `item_errors`.
+    #[prost(message, repeated, tag = "3")]
+    pub decisions: ::prost::alloc::vec::Vec<ReasonCount>,
+    /// How many of `decisions` were replays: first answers given again, nothing was burned again.
+    #[prost(int64, tag = "4")]
+    pub replays: i64,
+    /// Items of batches that failed on their own, by status.
+    #[prost(message, repeated, tag = "5")]
+    pub item_errors: ::prost::alloc::vec::Vec<StatusCount>,
+    /// How long the ended calls took in the server, from the request that was read to the answer; the
+    /// transport and the network are not in it.
+    #[prost(message, optional, tag = "6")]
+    pub latency: ::core::option::Option<LatencyHistogram>,
+}
+/// How often a status occurred.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StatusCount {
+    /// Code of google.rpc.Code; 0 is OK.
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    /// How often.
+    #[prost(int64, tag = "2")]
+    pub count: i64,
+}
+/// How often a reason was given.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReasonCount {
+    /// The reason; below 20 allowed, from 20 on denied.
+    #[prost(enumeration = "Reason", tag = "1")]
+    pub reason: i32,
+    /// How often.
+    #[prost(int64, tag = "2")]
+    pub count: i64,
+}
+/// A distribution of durations since the start of the process.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LatencyHistogram {
+    /// How many were in each bucket: bucket i is above latency_bounds\[i-1\] and at most
+    /// latency_bounds\[i\]; one more bucket at the end has what is above all bounds.
+    #[prost(int64, repeated, tag = "1")]
+    pub counts: ::prost::alloc::vec::Vec<i64>,
+    /// The sum of all durations.
+    #[prost(message, optional, tag = "2")]
+    pub sum: ::core::option::Option<::prost_types::Duration>,
+}
+/// The accounts that were decided for most, in a window that ends now. They are counted in bounded
+/// memory (256 counters for every ten seconds), so an account's figures may be too low, by a known
+/// amount: see HotAccount. Every account with more than 1/256 of the window's decisions has counters.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HottestAccounts {
+    /// The window's length now: 50 to 60 s, less after the start.
+    #[prost(message, optional, tag = "1")]
+    pub window: ::core::option::Option<::prost_types::Duration>,
+    /// All decisions of the window, whatever the account. Exact.
+    #[prost(int64, tag = "2")]
+    pub decisions: i64,
+    /// The accounts, most decisions first.
+    #[prost(message, repeated, tag = "3")]
+    pub accounts: ::prost::alloc::vec::Vec<HotAccount>,
+}
+/// What is known of one account in the window.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HotAccount {
+    /// Account id.
+    #[prost(string, tag = "1")]
+    pub account: ::prost::alloc::string::String,
+    /// Decisions for the account: at least so many. Replays count, errors don't.
+    #[prost(int64, tag = "2")]
+    pub decisions: i64,
+    /// How many decisions there may have been beyond `decisions`; at most 1/256 of the window's, and 0
+    /// as long as no more than 256 accounts are in use.
+    #[prost(int64, tag = "3")]
+    pub decisions_missed_max: i64,
+    /// Denials among `decisions`.
+    #[prost(int64, tag = "4")]
+    pub denials: i64,
+    /// What `decisions` burned, in micro-credits, summed over all credit types.
+    #[prost(int64, tag = "5")]
+    pub burned_micros: i64,
+}
+/// How units, the entries of one operation each, come into the ledger: a flight is what goes with one
+/// commit, and nothing waits for more to join it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CommitStats {
+    /// Units that are on their way to the ledger now, those in the air included.
+    #[prost(int64, tag = "1")]
+    pub queued: i64,
+    /// Units that the ledger has answered for.
+    #[prost(int64, tag = "2")]
+    pub units: i64,
+    /// Flights that the ledger has answered. Units per flight: `units` by `flights`.
+    #[prost(int64, tag = "3")]
+    pub flights: i64,
+    /// Attempts that the ledger did not answer in time, or at all; each is tried again.
+    #[prost(int64, tag = "4")]
+    pub failed_attempts: i64,
+    /// Units of the last flight.
+    #[prost(int64, tag = "5")]
+    pub last_flight_units: i64,
+    /// How long the ledger took for the last flight. Unset when there was none.
+    #[prost(message, optional, tag = "6")]
+    pub last_flight_latency: ::core::option::Option<::prost_types::Duration>,
+    /// How long the ledger took for each flight.
+    #[prost(message, optional, tag = "7")]
+    pub latency: ::core::option::Option<LatencyHistogram>,
+}
+/// How often an account's ledger was loaded into the hot store, by cause.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LoadStats {
+    /// The hot store did not have the account, or had it from an earlier run of its server.
+    #[prost(int64, tag = "1")]
+    pub cold: i64,
+    /// Something was due, such as an expiry, or the account's plan or burn order had changed.
+    #[prost(int64, tag = "2")]
+    pub rolled: i64,
+    /// The ledger had turned a decision away that was made on an outdated state.
+    #[prost(int64, tag = "3")]
+    pub fenced: i64,
+    /// All others: grants, subscriptions and other changes of the account, repairs, and decisions while
+    /// the hot store was away.
+    #[prost(int64, tag = "4")]
+    pub changed: i64,
+}
+/// Generated client implementations.
+pub mod diagnostics_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Shows operators what one server process does: `creditd top` is made of it. Errors are shaped, and
+    /// common ones occur, as in Entitlements.
+    #[derive(Debug, Clone)]
+    pub struct DiagnosticsClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl DiagnosticsClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> DiagnosticsClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> DiagnosticsClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            DiagnosticsClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Returns what the process that answers has done since it started, and how it and its stores are
+        /// now; changes nothing, so always safe to retry. Counters only grow: the difference of two answers
+        /// of one `instance_id` is what happened between them. Behind a load balancer another call may
+        /// reach another instance. A store that is away is told, not an error.
+        pub async fn get_server_stats(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetServerStatsRequest>,
+        ) -> std::result::Result<tonic::Response<super::ServerStats>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/creditd.v1.Diagnostics/GetServerStats",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("creditd.v1.Diagnostics", "GetServerStats"));
             self.inner.unary(req, path, codec).await
         }
     }

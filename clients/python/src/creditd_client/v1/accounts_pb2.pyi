@@ -1129,21 +1129,29 @@ class GetEntitlementsRequest(_message.Message):
 
     ACCOUNT_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """Account id. Required; 1 to 255 bytes of printable text."""
     subject: _builtins.str
     """Who acts within the account: a user, seat, agent or API key. Optional; up to 255 bytes of
     printable text.
     """
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """An instant of the past to answer for, from the ledger; not before the account's creation. Unset:
+        now. Costs a look through the account's entries: for support and reports, not for every request.
+        """
+
     def __init__(
         self,
         *,
         account: _builtins.str = ...,
         subject: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "at", b"at", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

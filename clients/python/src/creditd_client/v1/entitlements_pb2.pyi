@@ -300,8 +300,9 @@ class CheckResponse(_message.Message):
 
     @_builtins.property
     def explanation(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
-        """How the answer came about, in order: policy source, rate chosen, each counter, each grant
-        tried. Empty without `explain`.
+        """How the answer came about, in order: where each entitlement comes from, the rate chosen and
+        why, each limit and budget with its room, each grant tried; last, on a denial, the one thing
+        that denied. Empty without `explain`.
         """
 
     def __init__(
@@ -338,13 +339,17 @@ class Step(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     AMOUNT_MICROS_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """What was looked at: policy, rate, counter, grant."""
+    """What was looked at: entitlement, rate, limit, budget, grant, overage; denial is the last one."""
     key: _builtins.str
-    """Which one: the key or id of the plan, rate, counter or grant."""
+    """Which one: the source of the entitlement, the feature, or the key or id of the limit, budget,
+    grant or credit; for a denial the one that denied.
+    """
     detail: _builtins.str
     """What came of it, in words."""
     amount_micros: _builtins.int
-    """The amount in question, in micro-credits; 0 when there is none."""
+    """The amount in question, in micro-credits, or in units where a limit denied; 0 when there is
+    none.
+    """
     def __init__(
         self,
         *,
@@ -1201,6 +1206,7 @@ class CommitRequest(_message.Message):
     COST_MICROS_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     KEEP_OPEN_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """Account id. Required; 1 to 255 bytes of printable text."""
     reservation_id: _builtins.str
@@ -1216,6 +1222,11 @@ class CommitRequest(_message.Message):
     keep_open: _builtins.bool
     """Settles a part, as of a long stream, and keeps the remainder held. Default false: the
     reservation ends.
+    """
+    idempotency_key: _builtins.str
+    """Unique per account for one operation; up to 255 bytes of printable text. Optional, but without
+    one a retry of a Commit with `keep_open` may burn twice. Without `keep_open` it is not needed
+    and not looked at: a reservation ends once.
     """
     @_builtins.property
     def usage(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
@@ -1246,10 +1257,11 @@ class CommitRequest(_message.Message):
         cost_micros: _builtins.int | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         keep_open: _builtins.bool = ...,
+        idempotency_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "_quantity", b"_quantity", "cost_micros", b"cost_micros", "quantity", b"quantity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "_quantity", b"_quantity", "account", b"account", "attributes", b"attributes", "cost_micros", b"cost_micros", "keep_open", b"keep_open", "metadata", b"metadata", "quantity", b"quantity", "reservation_id", b"reservation_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros", "_quantity", b"_quantity", "account", b"account", "attributes", b"attributes", "cost_micros", b"cost_micros", "idempotency_key", b"idempotency_key", "keep_open", b"keep_open", "metadata", b"metadata", "quantity", b"quantity", "reservation_id", b"reservation_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_micros: _TypeAlias = _typing.Literal["cost_micros"]  # noqa: Y015
     _WhichOneofArgType__cost_micros: _TypeAlias = _typing.Literal["_cost_micros", b"_cost_micros"]  # noqa: Y015
@@ -1721,19 +1733,27 @@ class GetBalanceRequest(_message.Message):
 
     ACCOUNT_FIELD_NUMBER: _builtins.int
     CREDIT_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
     account: _builtins.str
     """Account id. Required; 1 to 255 bytes of printable text."""
     credit: _builtins.str
     """Key of the credit type; empty for every one."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """An instant of the past to answer for, from the ledger; not before the account's creation. Unset:
+        now. Costs a look through the account's entries: for support and reports, not for every request.
+        """
+
     def __init__(
         self,
         *,
         account: _builtins.str = ...,
         credit: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "credit", b"credit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "at", b"at", "credit", b"credit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

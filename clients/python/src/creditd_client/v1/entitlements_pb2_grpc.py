@@ -171,8 +171,9 @@ class EntitlementsServicer(object):
     def Commit(self, request, context):
         """Settles a reservation with what was really used and returns the rest; after expiry the usage is
         still recorded, as in MODE_RECORD. Never denied. Idempotent by reservation: always retry after
-        UNAVAILABLE or DEADLINE_EXCEEDED. NOT_FOUND: ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND;
-        FAILED_PRECONDITION: the reservation was released.
+        UNAVAILABLE or DEADLINE_EXCEEDED; with `keep_open` only under an idempotency key. NOT_FOUND:
+        ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND; FAILED_PRECONDITION: RESERVATION_RELEASED, NO_RATE,
+        with `keep_open` also RESERVATION_COMMITTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -181,7 +182,7 @@ class EntitlementsServicer(object):
     def Release(self, request, context):
         """Gives the whole hold back. Never denied. Idempotent by reservation: always retry after
         UNAVAILABLE or DEADLINE_EXCEEDED. NOT_FOUND: ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND;
-        FAILED_PRECONDITION: the reservation was committed.
+        FAILED_PRECONDITION: RESERVATION_COMMITTED. After expiry it is answered with what was released.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -191,7 +192,8 @@ class EntitlementsServicer(object):
         """Holds more, or for longer, while a stream runs. Key optional but advised: without one a retry
         may add twice. UNAVAILABLE: retry with the same key; DEADLINE_EXCEEDED means unknown. Denies
         like Consume; the hold then stays as it was. NOT_FOUND: ACCOUNT_NOT_FOUND,
-        RESERVATION_NOT_FOUND; FAILED_PRECONDITION: the reservation is settled or has expired.
+        RESERVATION_NOT_FOUND; FAILED_PRECONDITION: RESERVATION_COMMITTED, RESERVATION_RELEASED,
+        RESERVATION_EXPIRED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -200,8 +202,9 @@ class EntitlementsServicer(object):
     def Refund(self, request, context):
         """Undoes all or part of a settled entry. Needs an idempotency key. UNAVAILABLE: retry with the
         same key; DEADLINE_EXCEEDED means unknown. Never denied. INVALID_ARGUMENT:
-        IDEMPOTENCY_KEY_REUSED; NOT_FOUND: ACCOUNT_NOT_FOUND, ENTRY_NOT_FOUND; FAILED_PRECONDITION: the
-        entry burned nothing, or less than asked is left of it.
+        IDEMPOTENCY_KEY_REUSED; NOT_FOUND: ACCOUNT_NOT_FOUND, ENTRY_NOT_FOUND; FAILED_PRECONDITION:
+        NOTHING_TO_REFUND, the entry burned nothing or all of it was refunded; REFUND_TOO_LARGE, less
+        than asked is left of it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -70,25 +70,28 @@ class EntitlementsStub:
     Commit: _grpc.UnaryUnaryMultiCallable[_entitlements_pb2.CommitRequest, _entitlements_pb2.CommitResponse]
     """Settles a reservation with what was really used and returns the rest; after expiry the usage is
     still recorded, as in MODE_RECORD. Never denied. Idempotent by reservation: always retry after
-    UNAVAILABLE or DEADLINE_EXCEEDED. NOT_FOUND: ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND;
-    FAILED_PRECONDITION: the reservation was released.
+    UNAVAILABLE or DEADLINE_EXCEEDED; with `keep_open` only under an idempotency key. NOT_FOUND:
+    ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND; FAILED_PRECONDITION: RESERVATION_RELEASED, NO_RATE,
+    with `keep_open` also RESERVATION_COMMITTED.
     """
     Release: _grpc.UnaryUnaryMultiCallable[_entitlements_pb2.ReleaseRequest, _entitlements_pb2.ReleaseResponse]
     """Gives the whole hold back. Never denied. Idempotent by reservation: always retry after
     UNAVAILABLE or DEADLINE_EXCEEDED. NOT_FOUND: ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND;
-    FAILED_PRECONDITION: the reservation was committed.
+    FAILED_PRECONDITION: RESERVATION_COMMITTED. After expiry it is answered with what was released.
     """
     Extend: _grpc.UnaryUnaryMultiCallable[_entitlements_pb2.ExtendRequest, _entitlements_pb2.ReserveResponse]
     """Holds more, or for longer, while a stream runs. Key optional but advised: without one a retry
     may add twice. UNAVAILABLE: retry with the same key; DEADLINE_EXCEEDED means unknown. Denies
     like Consume; the hold then stays as it was. NOT_FOUND: ACCOUNT_NOT_FOUND,
-    RESERVATION_NOT_FOUND; FAILED_PRECONDITION: the reservation is settled or has expired.
+    RESERVATION_NOT_FOUND; FAILED_PRECONDITION: RESERVATION_COMMITTED, RESERVATION_RELEASED,
+    RESERVATION_EXPIRED.
     """
     Refund: _grpc.UnaryUnaryMultiCallable[_entitlements_pb2.RefundRequest, _entitlements_pb2.RefundResponse]
     """Undoes all or part of a settled entry. Needs an idempotency key. UNAVAILABLE: retry with the
     same key; DEADLINE_EXCEEDED means unknown. Never denied. INVALID_ARGUMENT:
-    IDEMPOTENCY_KEY_REUSED; NOT_FOUND: ACCOUNT_NOT_FOUND, ENTRY_NOT_FOUND; FAILED_PRECONDITION: the
-    entry burned nothing, or less than asked is left of it.
+    IDEMPOTENCY_KEY_REUSED; NOT_FOUND: ACCOUNT_NOT_FOUND, ENTRY_NOT_FOUND; FAILED_PRECONDITION:
+    NOTHING_TO_REFUND, the entry burned nothing or all of it was refunded; REFUND_TOO_LARGE, less
+    than asked is left of it.
     """
     Session: _grpc.StreamStreamMultiCallable[_entitlements_pb2.SessionRequest, _entitlements_pb2.SessionResponse]
     """Many operations over one stream, answered in any order and matched by id; each behaves as its
@@ -156,25 +159,28 @@ class EntitlementsAsyncStub(EntitlementsStub):
     Commit: _aio.UnaryUnaryMultiCallable[_entitlements_pb2.CommitRequest, _entitlements_pb2.CommitResponse]  # type: ignore[assignment]
     """Settles a reservation with what was really used and returns the rest; after expiry the usage is
     still recorded, as in MODE_RECORD. Never denied. Idempotent by reservation: always retry after
-    UNAVAILABLE or DEADLINE_EXCEEDED. NOT_FOUND: ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND;
-    FAILED_PRECONDITION: the reservation was released.
+    UNAVAILABLE or DEADLINE_EXCEEDED; with `keep_open` only under an idempotency key. NOT_FOUND:
+    ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND; FAILED_PRECONDITION: RESERVATION_RELEASED, NO_RATE,
+    with `keep_open` also RESERVATION_COMMITTED.
     """
     Release: _aio.UnaryUnaryMultiCallable[_entitlements_pb2.ReleaseRequest, _entitlements_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Gives the whole hold back. Never denied. Idempotent by reservation: always retry after
     UNAVAILABLE or DEADLINE_EXCEEDED. NOT_FOUND: ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND;
-    FAILED_PRECONDITION: the reservation was committed.
+    FAILED_PRECONDITION: RESERVATION_COMMITTED. After expiry it is answered with what was released.
     """
     Extend: _aio.UnaryUnaryMultiCallable[_entitlements_pb2.ExtendRequest, _entitlements_pb2.ReserveResponse]  # type: ignore[assignment]
     """Holds more, or for longer, while a stream runs. Key optional but advised: without one a retry
     may add twice. UNAVAILABLE: retry with the same key; DEADLINE_EXCEEDED means unknown. Denies
     like Consume; the hold then stays as it was. NOT_FOUND: ACCOUNT_NOT_FOUND,
-    RESERVATION_NOT_FOUND; FAILED_PRECONDITION: the reservation is settled or has expired.
+    RESERVATION_NOT_FOUND; FAILED_PRECONDITION: RESERVATION_COMMITTED, RESERVATION_RELEASED,
+    RESERVATION_EXPIRED.
     """
     Refund: _aio.UnaryUnaryMultiCallable[_entitlements_pb2.RefundRequest, _entitlements_pb2.RefundResponse]  # type: ignore[assignment]
     """Undoes all or part of a settled entry. Needs an idempotency key. UNAVAILABLE: retry with the
     same key; DEADLINE_EXCEEDED means unknown. Never denied. INVALID_ARGUMENT:
-    IDEMPOTENCY_KEY_REUSED; NOT_FOUND: ACCOUNT_NOT_FOUND, ENTRY_NOT_FOUND; FAILED_PRECONDITION: the
-    entry burned nothing, or less than asked is left of it.
+    IDEMPOTENCY_KEY_REUSED; NOT_FOUND: ACCOUNT_NOT_FOUND, ENTRY_NOT_FOUND; FAILED_PRECONDITION:
+    NOTHING_TO_REFUND, the entry burned nothing or all of it was refunded; REFUND_TOO_LARGE, less
+    than asked is left of it.
     """
     Session: _aio.StreamStreamMultiCallable[_entitlements_pb2.SessionRequest, _entitlements_pb2.SessionResponse]  # type: ignore[assignment]
     """Many operations over one stream, answered in any order and matched by id; each behaves as its
@@ -275,8 +281,9 @@ class EntitlementsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_entitlements_pb2.CommitResponse, _abc.Awaitable[_entitlements_pb2.CommitResponse]]:
         """Settles a reservation with what was really used and returns the rest; after expiry the usage is
         still recorded, as in MODE_RECORD. Never denied. Idempotent by reservation: always retry after
-        UNAVAILABLE or DEADLINE_EXCEEDED. NOT_FOUND: ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND;
-        FAILED_PRECONDITION: the reservation was released.
+        UNAVAILABLE or DEADLINE_EXCEEDED; with `keep_open` only under an idempotency key. NOT_FOUND:
+        ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND; FAILED_PRECONDITION: RESERVATION_RELEASED, NO_RATE,
+        with `keep_open` also RESERVATION_COMMITTED.
         """
 
     @_abc_1.abstractmethod
@@ -287,7 +294,7 @@ class EntitlementsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_entitlements_pb2.ReleaseResponse, _abc.Awaitable[_entitlements_pb2.ReleaseResponse]]:
         """Gives the whole hold back. Never denied. Idempotent by reservation: always retry after
         UNAVAILABLE or DEADLINE_EXCEEDED. NOT_FOUND: ACCOUNT_NOT_FOUND, RESERVATION_NOT_FOUND;
-        FAILED_PRECONDITION: the reservation was committed.
+        FAILED_PRECONDITION: RESERVATION_COMMITTED. After expiry it is answered with what was released.
         """
 
     @_abc_1.abstractmethod
@@ -299,7 +306,8 @@ class EntitlementsServicer(metaclass=_abc_1.ABCMeta):
         """Holds more, or for longer, while a stream runs. Key optional but advised: without one a retry
         may add twice. UNAVAILABLE: retry with the same key; DEADLINE_EXCEEDED means unknown. Denies
         like Consume; the hold then stays as it was. NOT_FOUND: ACCOUNT_NOT_FOUND,
-        RESERVATION_NOT_FOUND; FAILED_PRECONDITION: the reservation is settled or has expired.
+        RESERVATION_NOT_FOUND; FAILED_PRECONDITION: RESERVATION_COMMITTED, RESERVATION_RELEASED,
+        RESERVATION_EXPIRED.
         """
 
     @_abc_1.abstractmethod
@@ -310,8 +318,9 @@ class EntitlementsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_entitlements_pb2.RefundResponse, _abc.Awaitable[_entitlements_pb2.RefundResponse]]:
         """Undoes all or part of a settled entry. Needs an idempotency key. UNAVAILABLE: retry with the
         same key; DEADLINE_EXCEEDED means unknown. Never denied. INVALID_ARGUMENT:
-        IDEMPOTENCY_KEY_REUSED; NOT_FOUND: ACCOUNT_NOT_FOUND, ENTRY_NOT_FOUND; FAILED_PRECONDITION: the
-        entry burned nothing, or less than asked is left of it.
+        IDEMPOTENCY_KEY_REUSED; NOT_FOUND: ACCOUNT_NOT_FOUND, ENTRY_NOT_FOUND; FAILED_PRECONDITION:
+        NOTHING_TO_REFUND, the entry burned nothing or all of it was refunded; REFUND_TOO_LARGE, less
+        than asked is left of it.
         """
 
     @_abc_1.abstractmethod
