@@ -354,18 +354,25 @@ class Pair:
 
     def compare_state(self) -> None:
         """All balances and grants; the model takes over the ids that the server has made."""
-        listed = self.accounts.ListGrants(accounts_pb2.ListGrantsRequest(account=self.account, page_size=1000))
+        listed = self.accounts.ListGrants(
+            accounts_pb2.ListGrantsRequest(account=self.account, page_size=1000)
+        )
         assert not listed.next_page_token
         have = sorted(self.shown(item) for item in listed.grants)
         want = sorted(self.expected(grant) for grant in self.model.active())
         missing = [grant for grant in want if grant not in have]
-        same(f"grants at {self.model.now}", [grant for grant in have if grant not in want] , missing)
-        same('how often', have, want)
+        same(f"grants at {self.model.now}", [grant for grant in have if grant not in want], missing)
+        same("how often", have, want)
         self.adopt(listed.grants)
         answer = self.entitlements.GetBalance(entitlements_pb2.GetBalanceRequest(account=self.account))
         for balance in answer.balances:
             active = self.model.active(balance.credit)
-            seen = (balance.available_micros, balance.granted_micros, balance.debt_micros, balance.overage_micros)
+            seen = (
+                balance.available_micros,
+                balance.granted_micros,
+                balance.debt_micros,
+                balance.overage_micros,
+            )
             wanted = (
                 available(self.model, balance.credit),
                 sum(grant.amount for grant in active),
@@ -376,7 +383,9 @@ class Pair:
         orders = [grant for balance in answer.balances for grant in burn_order(self.model, balance.credit)]
         same("order of ListGrants", [item.grant.id for item in listed.grants], [grant.id for grant in orders])
         drawable = [grant for grant in orders if grant.remaining]
-        same("order of GetBalance", [item.grant.id for item in answer.grants], [grant.id for grant in drawable])
+        same(
+            "order of GetBalance", [item.grant.id for item in answer.grants], [grant.id for grant in drawable]
+        )
         have = sorted(self.shown(item) for item in answer.grants)
         same("grants of GetBalance", have, sorted(self.expected(grant) for grant in drawable))
 

@@ -299,9 +299,7 @@ class Model:
         """The allowances of the plan and the add-ons: each with its amount and source."""
         slots = self._slots(item, "plan", self.item("plans", item.plan), 1, f"plan/{item.plan}")
         for key, quantity in item.add_ons.items():
-            slots |= self._slots(
-                item, f"add_on/{key}", self.item("add_ons", key), quantity, f"add_on/{key}"
-            )
+            slots |= self._slots(item, f"add_on/{key}", self.item("add_ons", key), quantity, f"add_on/{key}")
         return slots
 
     def trial_slots(self, item: Subscription) -> dict[str, tuple[dict[str, Any], int, str]]:

@@ -62,9 +62,7 @@ def _period(item: Subscription, now: int) -> tuple[int, int]:
     return window(item.anchor, "month", now)
 
 
-def _begin(
-    model: Model, key: str, plan: str, seats: int, add_ons: dict[str, int], cancel_at: int
-) -> None:
+def _begin(model: Model, key: str, plan: str, seats: int, add_ons: dict[str, int], cancel_at: int) -> None:
     """An account has one trial of a plan."""
     trial = None if plan in model.tried else model.item("plans", plan).get("trial")
     model.tried.add(plan)
@@ -152,9 +150,7 @@ def _resize(model: Model, before: Subscription, item: Subscription, prefix: str)
     trialing = item.status == "TRIALING"
     old = {**model.plan_slots(before), **model.trial_slots(before)}
     new = {**model.plan_slots(item), **model.trial_slots(item)}
-    old, new = (
-        {key: slot for key, slot in slots.items() if key.startswith(prefix)} for slots in (old, new)
-    )
+    old, new = ({key: slot for key, slot in slots.items() if key.startswith(prefix)} for slots in (old, new))
     for grant in model.active():
         gone = grant.subscription == item.id and grant.slot in old.keys() - new.keys()
         if gone and (grant.every or grant.category in {"TRIAL", "ROLLOVER"}):

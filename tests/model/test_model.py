@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ import grpc
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from redis import Redis
 from ruamel.yaml import YAML
 from tests.model.driver import Pair
@@ -25,13 +32,10 @@ from tests.scenarios.test_scenarios import serving
 
 from creditd.ledger.store import Ledger
 from creditd.v1 import catalog_pb2, catalog_pb2_grpc
-from datetime import UTC, datetime
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 RUNS = 1_000 if NIGHTLY else 75
 STEPS = 30
-from hypothesis import Phase
-PHASES = [Phase.generate] if os.environ.get("NOSHRINK") else list(Phase)
 DAY = 86_400_000
 CATALOG: dict[str, Any] = YAML(typ="safe").load((Path(__file__).parent / "catalog.yaml").read_text())
 STARTS = [
@@ -215,7 +219,9 @@ def machine(server: Server) -> type[RuleBasedStateMachine]:
             stays=st.booleans(),
             mode=st.sampled_from(MODES),
             seats=st.integers(0, 4),
-            add_ons=st.sampled_from([{}, {}, {"pack": 1}, {"pack": 3}, {"boost": 2}, {"pack": 2, "boost": 1}]),
+            add_ons=st.sampled_from(
+                [{}, {}, {"pack": 1}, {"pack": 3}, {"boost": 2}, {"pack": 2, "boost": 1}]
+            ),
             cancel_in=st.sampled_from([0, 0, 0, 1, 3 * DAY, 40 * DAY]),
             status=st.sampled_from(["", "", "", "", "ACTIVE", "CANCELED"]),
             preview=st.booleans(),
@@ -240,7 +246,12 @@ def machine(server: Server) -> type[RuleBasedStateMachine]:
         @rule(
             feature=st.sampled_from(["calls", "slots", "deep"]),
             limit=st.sampled_from(
-                [None, {"max": 2}, {"max": 15, "per": "day"}, {"max": 50, "per": "month", "window": "calendar"}]
+                [
+                    None,
+                    {"max": 2},
+                    {"max": 15, "per": "day"},
+                    {"max": 50, "per": "month", "window": "calendar"},
+                ]
             ),
         )
         def override(self, feature, limit):
@@ -306,8 +317,6 @@ def test_a_random_life_is_as_the_model_says(server):
             stateful_step_count=STEPS,
             deadline=None,
             derandomize=not NIGHTLY,
-            print_blob=False,
-            phases=PHASES,
             suppress_health_check=list(HealthCheck),
         ),
     )
