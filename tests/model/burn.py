@@ -49,7 +49,7 @@ def consume(
     answer.cost = cost
     if answer.allowed and mode == "RECORD" and not check:
         strict = deepcopy(model)
-        if denied or not _decide(strict, definition, cost, "ENFORCE", limits, budgets, quantity).allowed:
+        if not _decide(strict, definition, cost, "ENFORCE", limits, budgets, quantity).allowed:
             answer.reason = "RECORDED"
     units = quantity
     if answer.allowed and mode == "PARTIAL" and not credit:
@@ -65,6 +65,11 @@ def consume(
         _burn(model, feature, credit, answer)
     states = [(counter.cap, _used(model, counter)) for counter in limits]
     answer.limit = min(states, key=lambda state: max(0, state[0] - state[1])) if states else None
+    if answer.limit is None and not credit and mode == "RECORD":
+        answer.reason = "RECORDED"
+    elif answer.limit and not credit and answer.reason in {"WITHIN_LIMIT", "RECORDED"}:
+        past = "RECORDED" if mode == "RECORD" else "IN_OVERAGE"
+        answer.reason = past if answer.limit[1] > answer.limit[0] else "WITHIN_LIMIT"
     return answer
 
 

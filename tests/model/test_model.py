@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,10 @@ from tests.scenarios.test_scenarios import serving
 
 from creditd.ledger.store import Ledger
 from creditd.v1 import catalog_pb2, catalog_pb2_grpc
-from datetime import UTC, datetime
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 RUNS = 1_000 if NIGHTLY else 75
 STEPS = 30
-from hypothesis import Phase
-
-PHASES = [Phase.generate] if os.environ.get("NOSHRINK") else list(Phase)
 DAY = 86_400_000
 CATALOG: dict[str, Any] = YAML(typ="safe").load((Path(__file__).parent / "catalog.yaml").read_text())
 STARTS = [
@@ -320,8 +317,6 @@ def test_a_random_life_is_as_the_model_says(server):
             stateful_step_count=STEPS,
             deadline=None,
             derandomize=not NIGHTLY,
-            print_blob=False,
-            phases=PHASES,
             suppress_health_check=list(HealthCheck),
         ),
     )

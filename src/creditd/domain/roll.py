@@ -17,7 +17,7 @@ from creditd.domain.entries import Effects, Entry, GrantChange, Kind
 from creditd.domain.fold import fold, fold_all
 from creditd.domain.grants import Grant, carried_over, rolled_over, successor
 from creditd.domain.holds import expire
-from creditd.domain.state import AccountState, GrantState, Hold, balance, returnable
+from creditd.domain.state import AccountState, GrantState, Hold, balance, held_of, returnable
 
 NewId = Callable[[], str]
 
@@ -119,8 +119,12 @@ def _fill(state: AccountState, held: GrantState, now: int, new_id: NewId) -> lis
 
 
 def refill(state: AccountState, held: GrantState, now: int, new_id: NewId) -> list[Entry]:
-    """The entries that fill a recurring grant up to its amount now, out of turn; its next filling stays where it is."""
-    grant, missing = held.grant, max(0, held.grant.amount - held.remaining)
+    """The entries that fill a recurring grant up to its amount now, out of turn; its next filling stays where it is.
+
+    What is held of it counts as there: it may come back.
+    """
+    grant = held.grant
+    missing = max(0, grant.amount - held.remaining - held_of(state, grant.id))
     if not missing:
         return []
     entry = Entry(

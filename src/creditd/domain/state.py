@@ -257,6 +257,16 @@ def balance(state: AccountState, credit: str) -> int:
     return remaining - state.debts.get(credit, 0)
 
 
+def held_of(state: AccountState, grant_id: str) -> int:
+    """What open reservations may still give back to a grant."""
+    return sum(
+        part.micros
+        for hold in state.holds.values()
+        for part in hold.parts
+        if part.grant_id == grant_id and not part.lapsed
+    )
+
+
 def returnable(state: AccountState, credit: str) -> int:
     """What open reservations may still give back to grants of a credit."""
     return sum(

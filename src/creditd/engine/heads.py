@@ -154,7 +154,7 @@ def entry_of(head: Head, at: int, sequence: int, drawn: Drawn) -> Entry:
             reason=reason_of(head.type, draw, drawn),
             charged=drawn.charged,
             overage=drawn.from_overage,
-            shortfall=drawn.shortfall,
+            shortfall=drawn.shortfall or _units_left_out(draw, drawn),
             available=balances.available,
             held=balances.held,
             granted=balances.granted,
@@ -230,18 +230,14 @@ def limit_of(draw: Draw, used: Iterable[int], spans: Iterable[tuple[int, int]]) 
 def reason_of(feature_type: FeatureType, draw: Draw, drawn: Drawn) -> str:
     """The name of the Reason of a draw that went ahead."""
     if draw.credit:
-        if drawn.debt:
+        if drawn.debt or _is_beyond(draw, drawn):
             return "RECORDED"
         if drawn.shortfall:
             return "PARTIALLY_COVERED"
         return "IN_OVERAGE" if drawn.from_overage else "COVERED"
     if feature_type is not FeatureType.LIMIT:
         return "RECORDED" if draw.mode is Mode.RECORD else "ENTITLED"
-    if any(
-        applied < charge.delta
-        for charge, applied in zip(draw.charges, drawn.applied, strict=True)
-        if charge.delta > 0
-    ):
+    if _units_left_out(draw, drawn):
         return "PARTIALLY_COVERED"
     limit = limit_of(draw, drawn.used, spans_of(draw, drawn))
     if limit is None:
@@ -251,3 +247,27 @@ def reason_of(feature_type: FeatureType, draw: Draw, drawn: Drawn) -> str:
     if limit.used > limit.limit:
         return "RECORDED" if draw.mode is Mode.RECORD else "IN_OVERAGE"
     return "WITHIN_LIMIT"
+
+
+def _units_left_out(draw: Draw, drawn: Drawn) -> int:
+    """How many units less than asked a PARTIAL draw on limits has counted."""
+    asked = zip(draw.charges, drawn.applied, strict=True)
+    return max((charge.delta - applied for charge, applied in asked if charge.delta > 0), default=0)
+
+
+def _is_beyond(draw: Draw, drawn: Drawn) -> bool:
+    """Whether a draw that was recorded went past a limit, a budget or the floor that would have denied it."""
+    if draw.mode is not Mode.RECORD:
+        return False
+    for charge, used, applied in zip(draw.charges, drawn.used, drawn.applied, strict=True):
+        if 0 <= charge.cap < used and applied > 0 and not charge.soft:
+            return True
+    if 0 <= draw.cap < draw.amount:
+        return True
+    if drawn.balances is None or not draw.floor:
+        return False
+    before = (
+        drawn.balances.available + drawn.from_grants + drawn.debt + owed_overage(draw, drawn.from_overage)
+    )
+    below = drawn.from_grants - max(0, before - draw.floor)
+    return below > 0 and 0 <= drawn.overage_room < below + drawn.from_overage

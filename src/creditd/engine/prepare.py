@@ -268,7 +268,7 @@ def budget_of(prepared: Prepared, counter: str) -> str:
     """The budget behind a counter, in words."""
     for budget in prepared.policy.budgets:
         value = budget.value_of(prepared.use.subject, prepared.use.metadata)
-        if value is not None and budget.counter(value) == counter.partition("@")[0]:
+        if value is not None and f"{counter}@".startswith(f"{budget.counter(value)}@"):
             scope = budget.rule.scope.removeprefix("metadata:")
             return f"budget {budget.id!r}" + (f" of {scope} {value!r}" if value else "")
     return "a budget"

@@ -103,7 +103,7 @@ class ResetsControl:
 
 
 def _is_filled(held: GrantState) -> bool:
-    """Whether a grant recurs by being filled; one in its last period does as well, as when it ends with a subscription."""
+    """Whether a grant recurs by being filled; so does one in its last period, which no filling follows."""
     recurrence = held.grant.recurrence
     return held.active and recurrence is not None and recurrence.lasts is None
 
