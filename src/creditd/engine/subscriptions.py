@@ -79,7 +79,7 @@ class SubscriptionsControl:
         plan = await self._plan(change, before, index)
         _check_add_ons(change, index)
         wanted = _wanted(tx.account, change, plan, before, now)
-        books = Books(tx.state, self.new_id, now)
+        books = Books(tx.state, self.new_id, now, tx.account.revision)
         after = await self._settle(books, before, Terms(wanted, plan, index.add_ons), change)
         before_grants = tx.state.grants
         _must_all_fit(tx.state, books.entries)
