@@ -17,7 +17,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from tests.scenarios.conservation import check_books
 from tests.scenarios.steps import catalog_of, request_of
-from tests.scenarios.test_scenarios import message_of
+from tests.scenarios.test_scenarios import applied, message_of
 
 from creditd.domain.periods import to_ms
 from creditd.v1 import accounts_pb2, catalog_pb2, entitlements_pb2, ledger_pb2, test_clocks_pb2
@@ -232,6 +232,7 @@ def plain(answer: Any, name: str) -> Any:
 @pytest.mark.parametrize("seed", range(CASES))
 async def test_a_jump_over_many_boundaries_gives_the_same_as_stepping_through_each(shared_server, seed):
     api, ledger = shared_server
+    applied.clear()
     await api.catalogs.ApplyCatalog(catalog_pb2.ApplyCatalogRequest(catalog=catalog_of(CATALOG)))
     jumping, stepping = Twin(api, f"jump-{seed}"), Twin(api, f"step-{seed}")
     await jumping.begin()

@@ -67,12 +67,17 @@ class Slot:
 
 @dataclass(slots=True)
 class Books:
-    """The state while entries are added to it."""
+    """The state while entries are added to it.
+
+    `change` numbers the account's changes; `laid` has how many grants this one has laid down, by slot.
+    """
 
     state: AccountState
     new_id: NewId
     now: int
+    change: int
     entries: list[Entry] = field(default_factory=list)
+    laid: dict[str, int] = field(default_factory=dict)
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Take entries in, which must follow the state."""
@@ -186,7 +191,7 @@ def lay(
         return
     grant = replace(
         _grant(subscription, slot, at, books.now, None if ends_at == MS_MAX else ends_at),
-        id=_grant_id(subscription, slot, books.state.sequence + 1),
+        id=_grant_id(books, subscription, slot),
         amount=slot.amount if amount is None else amount,
         prorated=prorated,
     )
@@ -201,10 +206,12 @@ def _ends_of_new(subscription: Subscription, slot: Slot, at: int) -> int:
     return ends(subscription, slot.key)
 
 
-def _grant_id(subscription: Subscription, slot: Slot, sequence: int) -> str:
-    """The id of a grant that is given at a place of the ledger: unique, and the same in a preview."""
-    readable = f"{subscription.id}/{slot.key}/{sequence}"
-    return readable if len(readable.encode()) <= GRANT_ID_BYTES_MAX else derived_id(readable, sequence)
+def _grant_id(books: Books, subscription: Subscription, slot: Slot) -> str:
+    """The id of a grant: unique, the same in a preview, and however often the account was looked at before."""
+    earlier = books.laid.get(slot.key, 0)
+    books.laid[slot.key] = earlier + 1
+    readable = f"{subscription.id}/{slot.key}/{books.change}" + (f".{earlier}" if earlier else "")
+    return readable if len(readable.encode()) <= GRANT_ID_BYTES_MAX else derived_id(readable, books.change)
 
 
 def _grant(subscription: Subscription, slot: Slot, at: int, now: int, ends_at: int | None) -> Grant:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from creditd.domain.accounts import Account
+from creditd.domain.accounts import Account, Epoch
 from creditd.domain.catalog import BurnOrder
 from creditd.domain.errors import NotFound, Unavailable
 from creditd.domain.grants import Grant, burn_key
@@ -33,7 +33,7 @@ class BalanceReader:
     catalogs: Catalogs
     loader: Loader
     history: History
-    _grants: dict[str, tuple[tuple[int, int], dict[str, Grant]]] = field(default_factory=dict)
+    _grants: dict[str, tuple[Epoch, dict[str, Grant]]] = field(default_factory=dict)
 
     async def get(self, account_id: str, credit: str) -> BalanceView:
         """The balances of one credit, or of all when `credit` is empty; NotFound for an unknown one."""
@@ -42,9 +42,11 @@ class BalanceReader:
         index, _until = await self.catalogs.in_force(now)
         if credit and credit not in index.orders:
             raise NotFound("credit", credit, hint=f"catalog version {index.version} is in force")
-        segment = await self._segment(account, now)
+        segment, epoch = await self._segment(account, now)
         wanted = [credit] if credit else list(index.orders)
-        grants = await self._definitions(account_id, segment)
+        grants = await self._definitions(
+            account_id, [item.id for held in segment.credits.values() for item in held.grants], epoch
+        )
         return BalanceView(
             balances=credit_balances(segment, wanted, now),
             grants=tuple(
@@ -101,33 +103,31 @@ class BalanceReader:
             listed = listed[ids.index(after) + 1 :] if after in ids else []
         return listed[:limit]
 
-    async def _segment(self, account: Account, now: int) -> Segment:
+    async def _segment(self, account: Account, now: int) -> tuple[Segment, Epoch | None]:
+        """The present segment and its epoch; None when the hot store is away."""
         try:
             for _ in range(_LOADS_MAX):
                 state = await self.hot.read(account.id)
                 if state is not None and max(now, state.segment.at) < state.segment.end:
-                    return state.segment
+                    return state.segment, state.epoch
                 cause = LoadCause.COLD if state is None else LoadCause.ROLLED
                 await self.loader.load(account.id, cause)
         except HotUnavailable:
             _state, segment = await self.loader.peek(account, now)
-            return segment
+            return segment, None
         raise Unavailable("the account changes faster than it can be read; try again", reason="CONTENTION")
 
-    async def _definitions(self, account_id: str, segment: Segment) -> dict[str, Grant]:
-        """Definitions of the segment's grants, kept while nothing can have changed them.
-
-        A change of a subscription changes the policy's version, what time does to a grant ends the segment.
-        """
-        ids = {item.id for held in segment.credits.values() for item in held.grants}
-        mark = (segment.policy_version, segment.end)
-        kept, known = self._grants.get(account_id, (mark, {}))
-        if kept != mark or not ids <= known.keys():
-            known = {grant.id: grant for grant in await self.ledger.list_grants(account_id)}
+    async def _definitions(self, account_id: str, ids: list[str], epoch: Epoch | None) -> Mapping[str, Grant]:
+        """Definitions of grants; kept while the account is hot: whatever changes them loads it under a new epoch."""
+        known = self._grants.get(account_id)
+        if known is not None and known[0] == epoch and all(grant_id in known[1] for grant_id in ids):
+            return known[1]
+        found = {grant.id: grant for grant in await self.ledger.list_grants(account_id)}
+        if epoch is not None:
             if len(self._grants) >= _GRANTS_KEPT:
                 self._grants.pop(next(iter(self._grants)))
-            self._grants[account_id] = (mark, known)
-        return known
+            self._grants[account_id] = (epoch, found)
+        return found
 
 
 def _listed_by(held: GrantState, orders: Mapping[str, BurnOrder]) -> tuple[object, ...]:

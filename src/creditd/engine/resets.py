@@ -73,7 +73,7 @@ class ResetsControl:
                     continue
                 await write(tx, refill(tx.state, tx.state.grants[held.grant.id], now, self.new_id))
         if wanted.move_anchor:
-            books = Books(tx.state, self.new_id, now)
+            books = Books(tx.state, self.new_id, now, tx.account.revision)
             reanchor(books, now, credit=wanted.credit)
             await write(tx, books.entries)
             for subscription in tx.account.subscriptions if not wanted.credit else ():

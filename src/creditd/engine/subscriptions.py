@@ -81,7 +81,7 @@ class SubscriptionsControl:
         known = any(item.plan == plan.key for item in tx.account.subscriptions)
         had = known or (plan.trial is not None and await tx.had_plan(plan.key, now))
         wanted = _wanted(change, plan, before, now, had=had)
-        books = Books(tx.state, self.new_id, now)
+        books = Books(tx.state, self.new_id, now, tx.account.revision)
         after = await self._settle(books, before, Terms(wanted, plan, index.add_ons), change)
         before_grants = tx.state.grants
         _must_all_fit(tx.state, books.entries)
