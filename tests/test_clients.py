@@ -146,7 +146,7 @@ def fake_toolchain(folder: Path, name: str) -> Path:
 def test_the_python_client_and_the_service_live_in_one_process(first):
     second = {"creditd": "creditd_client", "creditd_client": "creditd"}[first]
     names = [path.stem for path in (ROOT / "src/creditd/v1").glob("*_pb2*.py")]
-    assert len(names) == 12
+    assert len(names) == 14
     program = "import importlib\n" + "".join(
         f"importlib.import_module('{package}.v1.{name}')\n" for package in (first, second) for name in names
     )
