@@ -44,6 +44,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     if is_dataclass(kind):
         hints = get_type_hints(kind)
         return st.builds(kind, **{field.name: values(hints[field.name]) for field in fields(kind)})
+    if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return st.builds(kind, **{name: values(hint) for name, hint in get_type_hints(kind).items()})
     if origin in {Union, types.UnionType}:
         return st.one_of([values(argument) for argument in arguments])
     if origin is tuple and arguments[-1] is Ellipsis:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 from creditd.domain.catalog import BurnOrder
 from creditd.domain.holds import HoldStep, Pairs
@@ -18,9 +19,10 @@ class Mode(IntEnum):
     RECORD = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """A counter that a draw touches: `delta` units in the window [start, end), at most `cap` (-1 = unlimited).
+
+    A tuple, as an operation may have dozens of them: it is made four times as fast as a frozen dataclass.
 
     With `micros` it counts what the draw burns and `delta` is 0. `soft` counters never deny. A gauge has start
     and end 0; its delta may be negative and it never goes below 0. One that `opens` counts in the counter's own window

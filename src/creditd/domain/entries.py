@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from creditd.domain.catalog import Money
 from creditd.domain.grants import Grant
@@ -30,16 +31,14 @@ class Kind(StrEnum):
     SETTLE = "SETTLE"
 
 
-@dataclass(frozen=True, slots=True)
-class GrantChange:
+class GrantChange(NamedTuple):
     """A change of one grant's remaining credits, in micros; negative when credits leave it."""
 
     grant_id: str
     remaining: int
 
 
-@dataclass(frozen=True, slots=True)
-class CounterChange:
+class CounterChange(NamedTuple):
     """`delta` units or micros counted in the window [start, end) of the counter `key`; end 0 = never ends."""
 
     key: str

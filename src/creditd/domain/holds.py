@@ -268,7 +268,7 @@ def effects_of(step: Settle, returned: Pairs, repaid: Pairs, counted: Iterable[i
     return Effects(
         grants=tuple(GrantChange(grant_id, micros) for grant_id, micros in returned),
         counters=tuple(
-            replace(change, delta=delta) for change, delta in zip(step.counts, counted, strict=True) if delta
+            change._replace(delta=delta) for change, delta in zip(step.counts, counted, strict=True) if delta
         ),
         debt=step.owed - total(repaid),
         hold=step.after,

@@ -135,7 +135,7 @@ def _back(undo: Undo) -> _Back:
         owed_overage -= owed
         micros = take(each.delta)
         if micros:
-            back.overage.append(replace(each, delta=-micros))
+            back.overage.append(each._replace(delta=-micros))
             back.owed += min(owed, micros)
     for grant_id, paid in reversed(entry.allocations):
         micros = take(paid)
@@ -179,7 +179,7 @@ def _counters(state: AccountState, undo: Undo, back: _Back, at: int) -> tuple[Co
         if each.key.startswith(_BUDGET)
     )
     lowered += [CounterChange(key, start, end, -undo.amount) for key, start, end in windows]
-    changes = [replace(change, delta=countable(state.counters, change, at)) for change in lowered]
+    changes = [change._replace(delta=countable(state.counters, change, at)) for change in lowered]
     return tuple(change for change in changes if change.delta)
 
 

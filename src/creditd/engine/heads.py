@@ -217,14 +217,16 @@ def spans_of(draw: Draw, drawn: Drawn) -> tuple[tuple[int, int], ...]:
 
 def limit_of(draw: Draw, used: Iterable[int], spans: Iterable[tuple[int, int]]) -> LimitStatus | None:
     """The tightest limit of a draw, its counters being at `used`: the least remaining; unlimited only when all are."""
-    best: LimitStatus | None = None
+    best: tuple[int, int, int] | None = None
+    least = 0
     for charge, count, (_start, end) in zip(draw.charges, used, spans, strict=True):
         if charge.micros:
             continue
-        status = LimitStatus(charge.cap, count, end)
-        if best is None or (charge.cap >= 0 and (best.limit < 0 or status.remaining < best.remaining)):
-            best = status
-    return best
+        cap = charge.cap
+        left = cap - count if cap > count else 0
+        if best is None or (cap >= 0 and (best[0] < 0 or left < least)):
+            best, least = (cap, count, end), left
+    return None if best is None else LimitStatus(*best)
 
 
 def reason_of(feature_type: FeatureType, draw: Draw, drawn: Drawn) -> str:

@@ -31,7 +31,7 @@ def on_hold(draw: Draw, use: Use, usage: Mapping[str, int], *, units: int, now: 
         draw,
         amount=draw.amount - step.charged,
         # What is counted is in the step; these tell how the limits stand after it.
-        charges=tuple(replace(charge, delta=0) for charge in draw.charges if not charge.micros),
+        charges=tuple(charge._replace(delta=0) for charge in draw.charges if not charge.micros),
         hold=step,
     )
 
