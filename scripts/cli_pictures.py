@@ -77,7 +77,7 @@ PICTURES = (
     Picture("check", (f"creditd check {CHAT} --explain", "creditd check wonka image")),
     Picture("consume", (f"creditd consume {CHAT} --idempotency-key request-1",)),
     Picture("balance", ("creditd balance demo",)),
-    Picture("explain", ("creditd explain demo chat",)),
+    Picture("explain", ("creditd explain demo chat --attributes model=gpt-4o --quantity 7000000",)),
     Picture("account", ("creditd account get demo",)),
     Picture("ledger", ("creditd ledger list demo",)),
     Picture("catalog-diff", ("creditd catalog diff catalog.yaml",)),
