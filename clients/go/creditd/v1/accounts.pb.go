@@ -288,15 +288,18 @@ type Subscription struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Plan key. Required.
 	Plan string `protobuf:"bytes,2,opt,name=plan,proto3" json:"plan,omitempty"`
-	// Version of the plan. 0 in PutSubscription: the newest.
+	// Version of the plan. 0 in PutSubscription: the one that the subscription has, or the newest of
+	// another plan; subscribers stay on theirs until a version moves them.
 	PlanVersion int64 `protobuf:"varint,3,opt,name=plan_version,json=planVersion,proto3" json:"plan_version,omitempty"`
 	// Number of seats, 1 or more; 0 means 1.
 	Seats int64 `protobuf:"varint,4,opt,name=seats,proto3" json:"seats,omitempty"`
 	// Add-ons and how many of each.
 	AddOns []*AddOnItem `protobuf:"bytes,5,rep,name=add_ons,json=addOns,proto3" json:"add_ons,omitempty"`
-	// Where it stands. Unset in PutSubscription: trialing when the plan has a trial, else active.
+	// Where it stands. Unset in PutSubscription: as it is; for a new one trialing when the plan has a
+	// trial that the account has not had, else active. Put as paused from the start it waits for
+	// activation, and is given nothing before.
 	Status Subscription_Status `protobuf:"varint,6,opt,name=status,proto3,enum=creditd.v1.Subscription_Status" json:"status,omitempty"`
-	// When it started. Unset in PutSubscription: now.
+	// When it started. Unset in PutSubscription: now. In the future: nothing before that instant.
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	// The instant that its periods are counted from. Unset in PutSubscription: `started_at`.
 	Anchor *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=anchor,proto3" json:"anchor,omitempty"`
@@ -591,7 +594,7 @@ type ListAccountsRequest struct {
 	// `next_page_token` of the previous page, with all other fields unchanged; empty for the first
 	// page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// What to return, such as a label's value; empty for all.
+	// Prefix of the ids to return; empty for all.
 	Filter        string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -756,7 +759,8 @@ type PutSubscriptionRequest struct {
 	Account string `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
 	// The subscription, whole. Required.
 	Subscription *Subscription `protobuf:"bytes,2,opt,name=subscription,proto3" json:"subscription,omitempty"`
-	// What a change of plan does to credits. Default CHANGE_MODE_CARRY_USAGE.
+	// What a change of plan does to credits. Default CHANGE_MODE_CARRY_USAGE. Given with the present
+	// plan it takes a change at the period's end back.
 	Mode PutSubscriptionRequest_ChangeMode `protobuf:"varint,3,opt,name=mode,proto3,enum=creditd.v1.PutSubscriptionRequest_ChangeMode" json:"mode,omitempty"`
 	// Answers what would happen; nothing changes. Default false.
 	Preview bool `protobuf:"varint,4,opt,name=preview,proto3" json:"preview,omitempty"`
@@ -2216,7 +2220,7 @@ type ResolvedEntitlement struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What it gets.
 	Entitlement *Entitlement `protobuf:"bytes,1,opt,name=entitlement,proto3" json:"entitlement,omitempty"`
-	// Where from: plan/<key>, add_on/<key>, override or default.
+	// Where from: `plan/<key>`, `add_on/<key>`, override or default.
 	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
 	// Type of the feature.
 	Type FeatureType `protobuf:"varint,3,opt,name=type,proto3,enum=creditd.v1.FeatureType" json:"type,omitempty"`

@@ -2497,7 +2497,8 @@ pub struct Subscription {
     /// Plan key. Required.
     #[prost(string, tag = "2")]
     pub plan: ::prost::alloc::string::String,
-    /// Version of the plan. 0 in PutSubscription: the newest.
+    /// Version of the plan. 0 in PutSubscription: the one that the subscription has, or the newest of
+    /// another plan; subscribers stay on theirs until a version moves them.
     #[prost(int64, tag = "3")]
     pub plan_version: i64,
     /// Number of seats, 1 or more; 0 means 1.
@@ -2506,10 +2507,12 @@ pub struct Subscription {
     /// Add-ons and how many of each.
     #[prost(message, repeated, tag = "5")]
     pub add_ons: ::prost::alloc::vec::Vec<AddOnItem>,
-    /// Where it stands. Unset in PutSubscription: trialing when the plan has a trial, else active.
+    /// Where it stands. Unset in PutSubscription: as it is; for a new one trialing when the plan has a
+    /// trial that the account has not had, else active. Put as paused from the start it waits for
+    /// activation, and is given nothing before.
     #[prost(enumeration = "subscription::Status", tag = "6")]
     pub status: i32,
-    /// When it started. Unset in PutSubscription: now.
+    /// When it started. Unset in PutSubscription: now. In the future: nothing before that instant.
     #[prost(message, optional, tag = "7")]
     pub started_at: ::core::option::Option<::prost_types::Timestamp>,
     /// The instant that its periods are counted from. Unset in PutSubscription: `started_at`.
@@ -2624,7 +2627,7 @@ pub struct ListAccountsRequest {
     /// page.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
-    /// What to return, such as a label's value; empty for all.
+    /// Prefix of the ids to return; empty for all.
     #[prost(string, tag = "3")]
     pub filter: ::prost::alloc::string::String,
 }
@@ -2654,7 +2657,8 @@ pub struct PutSubscriptionRequest {
     /// The subscription, whole. Required.
     #[prost(message, optional, tag = "2")]
     pub subscription: ::core::option::Option<Subscription>,
-    /// What a change of plan does to credits. Default CHANGE_MODE_CARRY_USAGE.
+    /// What a change of plan does to credits. Default CHANGE_MODE_CARRY_USAGE. Given with the present
+    /// plan it takes a change at the period's end back.
     #[prost(enumeration = "put_subscription_request::ChangeMode", tag = "3")]
     pub mode: i32,
     /// Answers what would happen; nothing changes. Default false.
@@ -3018,7 +3022,7 @@ pub struct ResolvedEntitlement {
     /// What it gets.
     #[prost(message, optional, tag = "1")]
     pub entitlement: ::core::option::Option<Entitlement>,
-    /// Where from: plan/<key>, add_on/<key>, override or default.
+    /// Where from: `plan/<key>`, `add_on/<key>`, override or default.
     #[prost(string, tag = "2")]
     pub source: ::prost::alloc::string::String,
     /// Type of the feature.

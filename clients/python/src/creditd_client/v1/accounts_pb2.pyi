@@ -170,11 +170,16 @@ class Subscription(_message.Message):
     plan: _builtins.str
     """Plan key. Required."""
     plan_version: _builtins.int
-    """Version of the plan. 0 in PutSubscription: the newest."""
+    """Version of the plan. 0 in PutSubscription: the one that the subscription has, or the newest of
+    another plan; subscribers stay on theirs until a version moves them.
+    """
     seats: _builtins.int
     """Number of seats, 1 or more; 0 means 1."""
     status: Global___Subscription.Status.ValueType
-    """Where it stands. Unset in PutSubscription: trialing when the plan has a trial, else active."""
+    """Where it stands. Unset in PutSubscription: as it is; for a new one trialing when the plan has a
+    trial that the account has not had, else active. Put as paused from the start it waits for
+    activation, and is given nothing before.
+    """
     external_id: _builtins.str
     """Id in another system, such as billing; not interpreted."""
     @_builtins.property
@@ -183,7 +188,7 @@ class Subscription(_message.Message):
 
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
-        """When it started. Unset in PutSubscription: now."""
+        """When it started. Unset in PutSubscription: now. In the future: nothing before that instant."""
 
     @_builtins.property
     def anchor(self) -> _timestamp_pb2.Timestamp:
@@ -320,7 +325,7 @@ class ListAccountsRequest(_message.Message):
     page.
     """
     filter: _builtins.str
-    """What to return, such as a label's value; empty for all."""
+    """Prefix of the ids to return; empty for all."""
     def __init__(
         self,
         *,
@@ -439,7 +444,9 @@ class PutSubscriptionRequest(_message.Message):
     account: _builtins.str
     """Account id. Required; 1 to 255 bytes of printable text."""
     mode: Global___PutSubscriptionRequest.ChangeMode.ValueType
-    """What a change of plan does to credits. Default CHANGE_MODE_CARRY_USAGE."""
+    """What a change of plan does to credits. Default CHANGE_MODE_CARRY_USAGE. Given with the present
+    plan it takes a change at the period's end back.
+    """
     preview: _builtins.bool
     """Answers what would happen; nothing changes. Default false."""
     idempotency_key: _builtins.str
@@ -1197,7 +1204,7 @@ class ResolvedEntitlement(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     RATES_FIELD_NUMBER: _builtins.int
     source: _builtins.str
-    """Where from: plan/<key>, add_on/<key>, override or default."""
+    """Where from: `plan/<key>`, `add_on/<key>`, override or default."""
     type: _catalog_pb2.FeatureType.ValueType
     """Type of the feature."""
     @_builtins.property

@@ -129,7 +129,8 @@ export type Subscription = Message<"creditd.v1.Subscription"> & {
   plan: string;
 
   /**
-   * Version of the plan. 0 in PutSubscription: the newest.
+   * Version of the plan. 0 in PutSubscription: the one that the subscription has, or the newest of
+   * another plan; subscribers stay on theirs until a version moves them.
    *
    * @generated from field: int64 plan_version = 3;
    */
@@ -150,14 +151,16 @@ export type Subscription = Message<"creditd.v1.Subscription"> & {
   addOns: AddOnItem[];
 
   /**
-   * Where it stands. Unset in PutSubscription: trialing when the plan has a trial, else active.
+   * Where it stands. Unset in PutSubscription: as it is; for a new one trialing when the plan has a
+   * trial that the account has not had, else active. Put as paused from the start it waits for
+   * activation, and is given nothing before.
    *
    * @generated from field: creditd.v1.Subscription.Status status = 6;
    */
   status: Subscription_Status;
 
   /**
-   * When it started. Unset in PutSubscription: now.
+   * When it started. Unset in PutSubscription: now. In the future: nothing before that instant.
    *
    * @generated from field: google.protobuf.Timestamp started_at = 7;
    */
@@ -361,7 +364,7 @@ export type ListAccountsRequest = Message<"creditd.v1.ListAccountsRequest"> & {
   pageToken: string;
 
   /**
-   * What to return, such as a label's value; empty for all.
+   * Prefix of the ids to return; empty for all.
    *
    * @generated from field: string filter = 3;
    */
@@ -445,7 +448,8 @@ export type PutSubscriptionRequest = Message<"creditd.v1.PutSubscriptionRequest"
   subscription?: Subscription | undefined;
 
   /**
-   * What a change of plan does to credits. Default CHANGE_MODE_CARRY_USAGE.
+   * What a change of plan does to credits. Default CHANGE_MODE_CARRY_USAGE. Given with the present
+   * plan it takes a change at the period's end back.
    *
    * @generated from field: creditd.v1.PutSubscriptionRequest.ChangeMode mode = 3;
    */
@@ -1304,7 +1308,7 @@ export type ResolvedEntitlement = Message<"creditd.v1.ResolvedEntitlement"> & {
   entitlement?: Entitlement | undefined;
 
   /**
-   * Where from: plan/<key>, add_on/<key>, override or default.
+   * Where from: `plan/<key>`, `add_on/<key>`, override or default.
    *
    * @generated from field: string source = 2;
    */
