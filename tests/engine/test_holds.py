@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.engine.conservation import conserved
+from tests.scenarios.conservation import check_books
 
 from creditd.domain.decide import Mode
 from creditd.domain.entries import Kind
@@ -63,7 +63,7 @@ async def engine(world):
     log = await entries(engine)
     assert [entry.sequence for entry in log] == list(range(1, len(log) + 1))
     state = await engine.ledger.read("acme", from_start=True)
-    conserved(log, state)
+    check_books(log, state)
 
 
 async def forget_hot(engine):

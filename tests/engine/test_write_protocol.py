@@ -16,7 +16,7 @@ from collections import Counter
 
 import pytest
 from tests.engine.conftest import CREDIT
-from tests.engine.conservation import conserved
+from tests.scenarios.conservation import conserved
 
 from creditd.domain.decide import Mode
 from creditd.domain.entries import Entry, Kind, expiry_key
