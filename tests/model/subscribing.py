@@ -159,11 +159,16 @@ def _resize(model: Model, before: Subscription, item: Subscription, prefix: str)
         allowance, amount, _source = slot
         if key.startswith("trial/") != trialing or (item.waits and item.status == "PAUSED"):
             continue
+        # Given back and taken again grants nothing twice, while what it had granted has not expired.
+        mine = [grant for grant in model.active() if (grant.subscription, grant.slot) == (item.id, key)]
+        given = 0 if "every" in allowance else sum(grant.amount for grant in mine)
         if key not in old:
-            model.lay(item, {key: slot})
+            if amount > given:
+                model.lay(item, {key: (allowance, amount - given, slot[2])})
         elif "every" not in allowance:
-            if amount > old[key][1]:
-                model.lay(item, {key: (allowance, amount - old[key][1], slot[2])})
+            more = min(amount - old[key][1], amount - given)
+            if more > 0:
+                model.lay(item, {key: (allowance, more, slot[2])})
         else:
             for grant in (grant for grant in model.mine(item) if grant.slot == key):
                 more = amount - grant.amount

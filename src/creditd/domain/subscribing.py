@@ -233,8 +233,9 @@ def resize(books: Books, before: Terms, after: Terms, *, slots: str = "") -> Non
         mine = [held for held in books.held(subscription.id) if held.grant.slot == key]
         if key not in old:
             starts = _starts(subscription, slot, books.now)
-            if starts is not None:
-                lay(books, subscription, slot, starts)
+            more = slot.amount - _given_once(slot, mine)
+            if starts is not None and more > 0:
+                lay(books, subscription, slot, starts, amount=more)
         elif slot.allowance.every is None:
             _resize_once(books, subscription, slot, slot.amount - old[key].amount, mine)
         else:
@@ -258,7 +259,11 @@ def _starts(subscription: Subscription, slot: Slot, now: int) -> int | None:
 def _resize_once(
     books: Books, subscription: Subscription, slot: Slot, more: int, mine: list[GrantState]
 ) -> None:
-    """What is granted once never shrinks; more of it is another grant, unless it has not begun."""
+    """What is granted once never shrinks; more of it is another grant, unless it has not begun.
+
+    Seats that are given back and taken again grant nothing twice, while what they had granted has not expired.
+    """
+    more = min(more, slot.amount - _given_once(slot, mine))
     waiting = [held for held in mine if not held.active]
     if waiting:
         if waiting[0].grant.amount != slot.amount:
@@ -267,6 +272,11 @@ def _resize_once(
         starts = _starts(subscription, slot, books.now)
         if starts == books.now:
             lay(books, subscription, slot, books.now, amount=more)
+
+
+def _given_once(slot: Slot, mine: list[GrantState]) -> int:
+    """What a slot that is granted once has granted and what has not expired, in micros; 0 for recurring slots."""
+    return sum(held.grant.amount for held in mine if held.active) if slot.allowance.every is None else 0
 
 
 def _resize_recurring(books: Books, slot: Slot, mine: list[GrantState]) -> None:
