@@ -57,7 +57,12 @@ async def test_calls_decisions_and_replays_are_counted_exactly(demo):
     await stub.Consume(chat(1000))
     for _ in range(4):
         await stub.Consume(ent.ConsumeRequest(account="acme", feature="calls"))
-    await fails(stub.Reserve(ent.ReserveRequest(account="acme", feature="chat")))
+    held = await stub.Reserve(ent.ReserveRequest(account="acme", feature="chat", quantity=2))
+    await stub.Reserve(ent.ReserveRequest(account="acme", feature="chat", quantity=1000))
+    for _ in range(2):
+        await stub.Commit(ent.CommitRequest(account="acme", reservation_id=held.reservation_id, quantity=2))
+    lease = ent.AcquireLeaseRequest(account="acme", credit="ai", amount_micros=1, holder="host")
+    await fails(stub.AcquireLease(lease))
     answer = await stats(demo)
     check, consume = rpc(answer, "Entitlements/Check"), rpc(answer, "Entitlements/Consume")
 
@@ -71,7 +76,11 @@ async def test_calls_decisions_and_replays_are_counted_exactly(demo):
         "LIMIT_EXCEEDED": 1,
     }
     assert (check.replays, consume.replays) == (0, 1)
-    assert statuses(rpc(answer, "Entitlements/Reserve").calls) == {UNIMPLEMENTED: 1}
+    assert reasons(rpc(answer, "Entitlements/Reserve")) == {"COVERED": 1, "INSUFFICIENT_CREDITS": 1}
+    commit = rpc(answer, "Entitlements/Commit")
+    assert (reasons(commit), commit.replays) == ({"COVERED": 2}, 1)
+    assert statuses(rpc(answer, "Entitlements/AcquireLease").calls) == {UNIMPLEMENTED: 1}
+    assert answer.hottest.accounts[0].burned_micros == (10 + 10 + 2) * CREDIT
     assert statuses(rpc(answer, "Accounts/PutAccount").calls) == {OK: 1}
     assert list(rpc(answer, "Accounts/PutAccount").decisions) == []
     assert "creditd.v1.Entitlements/GetBalance" not in {item.rpc for item in answer.rpcs}

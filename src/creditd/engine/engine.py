@@ -45,7 +45,7 @@ from creditd.engine.meters import DecisionMeter, DecisionMeters
 from creditd.engine.offers import OffersControl
 from creditd.engine.policies import Policies
 from creditd.engine.refunds import Refunds
-from creditd.engine.requests import Refund, Ruling, Use
+from creditd.engine.requests import Action, Refund, Ruling, Use
 from creditd.engine.reservations import keyed
 from creditd.engine.resets import ResetsControl
 from creditd.engine.stats import EngineStats, Snapshot
@@ -184,7 +184,9 @@ class Engine:
 
     async def reserve(self, use: Use) -> Ruling:
         """Hold, or say why not; `use` has a reservation to open."""
-        return await self.decisions.consume(use)
+        ruling = await self.decisions.consume(use)
+        self._meters.reserve.decided(use.account, ruling)
+        return ruling
 
     async def on_reservation(self, use: Use) -> Ruling:
         """Extend, commit or release the reservation that `use` names by its id.
@@ -193,7 +195,10 @@ class Engine:
             NotFound: there is no such reservation.
             FailedPrecondition: it has ended in another way.
         """
-        return await self.decisions.consume(keyed(use))
+        ruling = await self.decisions.consume(keyed(use))
+        if use.reservation is not None and use.reservation.action is Action.COMMIT:
+            self._meters.commit.decided(use.account, ruling)
+        return ruling
 
     async def refund(self, request: Refund) -> Ruling:
         """Give back all or a part of what an entry burned."""

@@ -41,3 +41,5 @@ class DecisionMeters:
         self.consume = DecisionMeter(self.hottest, burns=True)
         self.batch_check = DecisionMeter(self.hottest, burns=False)
         self.batch_consume = DecisionMeter(self.hottest, burns=True)
+        self.reserve = DecisionMeter(self.hottest, burns=False)
+        self.commit = DecisionMeter(self.hottest, burns=True)

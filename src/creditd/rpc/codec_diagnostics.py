@@ -38,6 +38,8 @@ def server_stats(snapshot: Snapshot, meters: CallMeters, transport: str) -> pb.S
         f"{SERVICE}/Consume": decisions.consume,
         f"{SERVICE}/BatchCheck": decisions.batch_check,
         f"{SERVICE}/BatchConsume": decisions.batch_consume,
+        f"{SERVICE}/Reserve": decisions.reserve,
+        f"{SERVICE}/Commit": decisions.commit,
     }
     return pb.ServerStats(
         instance_id=snapshot.instance_id,

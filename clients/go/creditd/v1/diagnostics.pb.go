@@ -245,8 +245,8 @@ type RpcStats struct {
 	// Ended calls by status. A call whose caller went away counts as CANCELLED, one whose deadline
 	// passed as DEADLINE_EXCEEDED. A call that a server refuses before it is read does not count.
 	Calls []*StatusCount `protobuf:"bytes,2,rep,name=calls,proto3" json:"calls,omitempty"`
-	// Decisions by reason: one for each Check or Consume, and for each item of a batch. Only of RPCs
-	// that decide; an item without a decision is in `calls` or `item_errors`.
+	// Decisions by reason: one for each Check, Consume, Reserve or Commit, and for each item of a batch.
+	// Only of RPCs that decide; an item without a decision is in `calls` or `item_errors`.
 	Decisions []*ReasonCount `protobuf:"bytes,3,rep,name=decisions,proto3" json:"decisions,omitempty"`
 	// How many of `decisions` were replays: first answers given again, nothing was burned again.
 	Replays int64 `protobuf:"varint,4,opt,name=replays,proto3" json:"replays,omitempty"`

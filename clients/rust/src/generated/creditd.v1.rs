@@ -3622,8 +3622,8 @@ pub struct RpcStats {
     /// passed as DEADLINE_EXCEEDED. A call that a server refuses before it is read does not count.
     #[prost(message, repeated, tag = "2")]
     pub calls: ::prost::alloc::vec::Vec<StatusCount>,
-    /// Decisions by reason: one for each Check or Consume, and for each item of a batch. Only of RPCs
-    /// that decide; an item without a decision is in `calls` or `item_errors`.
+    /// Decisions by reason: one for each Check, Consume, Reserve or Commit, and for each item of a batch.
+    /// Only of RPCs that decide; an item without a decision is in `calls` or `item_errors`.
     #[prost(message, repeated, tag = "3")]
     pub decisions: ::prost::alloc::vec::Vec<ReasonCount>,
     /// How many of `decisions` were replays: first answers given again, nothing was burned again.

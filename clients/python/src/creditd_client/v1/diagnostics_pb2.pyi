@@ -162,8 +162,8 @@ class RpcStats(_message.Message):
 
     @_builtins.property
     def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReasonCount]:
-        """Decisions by reason: one for each Check or Consume, and for each item of a batch. Only of RPCs
-        that decide; an item without a decision is in `calls` or `item_errors`.
+        """Decisions by reason: one for each Check, Consume, Reserve or Commit, and for each item of a batch.
+        Only of RPCs that decide; an item without a decision is in `calls` or `item_errors`.
         """
 
     @_builtins.property

@@ -176,8 +176,8 @@ export type RpcStats = Message<"creditd.v1.RpcStats"> & {
   calls: StatusCount[];
 
   /**
-   * Decisions by reason: one for each Check or Consume, and for each item of a batch. Only of RPCs
-   * that decide; an item without a decision is in `calls` or `item_errors`.
+   * Decisions by reason: one for each Check, Consume, Reserve or Commit, and for each item of a batch.
+   * Only of RPCs that decide; an item without a decision is in `calls` or `item_errors`.
    *
    * @generated from field: repeated creditd.v1.ReasonCount decisions = 3;
    */
