@@ -228,7 +228,7 @@ async def test_64_callers_drain_an_account_that_covers_exactly_half_of_their_cal
         await accounts.PutSubscription(
             pb.PutSubscriptionRequest(account="half", subscription=pb.Subscription(id="h", plan="pro"))
         )
-        await accounts.VoidGrant(pb.VoidGrantRequest(account="half", id="h/pro/1/0"))
+        await accounts.VoidGrant(pb.VoidGrantRequest(account="half", id="h/plan/0/1"))
         cost = (await stub.Check(entitlements_pb2.CheckRequest(account="half", **use))).cost_micros
         grant = {"id": "g", "account": "half", "credit": "credits", "amount_micros": 5000 * cost}
         await accounts.CreateGrant(pb.CreateGrantRequest(grant=grant))

@@ -60,7 +60,7 @@ async def test_reserve_extend_commit_and_refund_tell_one_story(demo):
         25 * CREDIT,
     )
     assert (done.charged_micros, done.released_micros) == (5 * CREDIT, 20 * CREDIT)
-    assert [(each.grant_id, each.amount_micros) for each in done.allocations] == [("s/pro/1/0", 5 * CREDIT)]
+    assert [(each.grant_id, each.amount_micros) for each in done.allocations] == [("s/plan/0/1", 5 * CREDIT)]
     assert (refund.refunded_micros, refund.balance.available_micros) == (2 * CREDIT, 82 * CREDIT)
     assert refund.sequence == done.sequence + 1
 
