@@ -129,10 +129,12 @@ recurrences = st.one_of(
 )
 
 
-ttls = st.sampled_from([1_000, 300_000, DAY // 2, DAY - 1, DAY])
+ttls = st.sampled_from([1_000, 300_000, DAY // 2, DAY, DAY])
 used = st.sampled_from([1, 2, 2, 4, 7, 12, 40])
 acts = st.tuples(
-    st.sampled_from(["extend", "part", "part", "commit", "commit", "release", "wait", "refund"]),
+    st.sampled_from(
+        ["extend", "part", "part", "commit", "commit", "release", "wait", "wait", "refund", "refund"]
+    ),
     st.none() | used,
     st.none() | ttls,
     st.booleans(),
@@ -175,6 +177,17 @@ def machine(server: Server) -> type[RuleBasedStateMachine]:
             self.pair = Pair(server.channel, server.redis, CATALOG, start)
             if plan:
                 self.pair.subscribe("s", plan, preview=False, seats=2)
+            for credit, category in [("credits", "PROMOTION"), ("images", "ADJUSTMENT")]:
+                self.pair.create_grant(
+                    credit,
+                    5_000_000,
+                    priority=1,
+                    starts_in=0,
+                    lasts=DAY // 4,
+                    recurrence=None,
+                    features=[],
+                    category=category,
+                )
 
         @rule(
             feature=st.sampled_from(FEATURES),
@@ -212,7 +225,7 @@ def machine(server: Server) -> type[RuleBasedStateMachine]:
             key = self.key() if keyed else ""
             if kind == "wait":
                 model = self.both.model
-                ends = min((hold.expires_at for hold in model.holds.values()), default=model.now)
+                ends = min((at for at in model.instants() if at < FOREVER), default=model.now)
                 self.both.advance(max(model.now, ends + (number or 0) % 3 - 1))
             elif kind == "refund" and self.holds.burns:
                 self.holds.refund(place, {0: 60, 1: 30}.get((number or 0) % 3, 100), self.key())
