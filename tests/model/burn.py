@@ -43,8 +43,8 @@ def consume(
     denied = _not_entitled(model, feature)
     if denied and mode != "RECORD":
         return Answer(False, denied, cost=cost)
-    limits = _limits(model, feature, quantity)
-    budgets = _budgets(model, feature, credit, subject, cost)
+    limits = limits_of(model, feature, quantity)
+    budgets = budgets_of(model, feature, credit, subject, cost)
     answer = _decide(model, definition, cost, mode, limits, budgets, quantity)
     answer.cost = cost
     if answer.allowed and mode == "RECORD" and not check:
@@ -53,17 +53,17 @@ def consume(
             answer.reason = "RECORDED"
     units = quantity
     if answer.allowed and mode == "PARTIAL" and not credit:
-        units = min([quantity, *(max(0, c.cap - _used(model, c)) for c in limits if c.delta > 0)])
+        units = min([quantity, *(max(0, c.cap - used(model, c)) for c in limits if c.delta > 0)])
         if units < quantity:
             answer.reason = "PARTIALLY_COVERED"
             answer.shortfall = quantity - units
     if answer.allowed and not check:
         for counter in limits:
-            _count(model, counter, units)
+            count(model, counter, units)
         for counter in budgets:
-            _count(model, counter, answer.charged)
+            count(model, counter, answer.charged)
         _burn(model, feature, credit, answer)
-    states = [(counter.cap, _used(model, counter)) for counter in limits]
+    states = [(counter.cap, used(model, counter)) for counter in limits]
     answer.limit = min(states, key=lambda state: max(0, state[0] - state[1])) if states else None
     if answer.limit is None and not credit and mode == "RECORD":
         answer.reason = "RECORDED"
@@ -86,11 +86,11 @@ def _decide(
     amount = cost
     if mode != "RECORD":
         for counter in limits:
-            room = max(0, counter.cap - _used(model, counter))
+            room = max(0, counter.cap - used(model, counter))
             if counter.delta > room and (mode == "ENFORCE" or credit or room == 0):
                 return Answer(False, "LIMIT_EXCEEDED", shortfall=counter.delta - room)
         for counter in budgets:
-            room = max(0, counter.cap - _used(model, counter))
+            room = max(0, counter.cap - used(model, counter))
             if mode == "ENFORCE" and cost > room:
                 return Answer(False, "BUDGET_EXCEEDED", shortfall=cost - room)
             amount = min(amount, room)
@@ -98,7 +98,7 @@ def _decide(
             return Answer(False, "BUDGET_EXCEEDED", shortfall=cost)
     if not credit:
         return Answer(True, "WITHIN_LIMIT")
-    terms = _overage(model, credit)
+    terms = overage_terms(model, credit)
     have = [
         grant for grant in burn_order(model, credit) if not grant.features or feature["key"] in grant.features
     ]
@@ -137,7 +137,7 @@ def _burn(model: Model, feature: str, credit: str, answer: Answer) -> None:
         debt = answer.charged - answer.overage - sum(taken.values())
         model.debts[credit] = model.debts.get(credit, 0) + debt
     if answer.overage:
-        start, end = _overage_window(model, credit)
+        start, end = overage_window(model, credit)
         model.counters[f"overage {credit}"] = (start, end, overage_used(model, credit) + answer.overage)
 
 
@@ -172,10 +172,10 @@ def burn_order(model: Model, credit: str) -> list[Grant]:
 def overage_used(model: Model, credit: str) -> int:
     """Overage of the present period."""
     start, _end, used = model.counters.get(f"overage {credit}", (-1, 0, 0))
-    return used if start == _overage_window(model, credit)[0] else 0
+    return used if start == overage_window(model, credit)[0] else 0
 
 
-def _overage_window(model: Model, credit: str) -> tuple[int, int]:
+def overage_window(model: Model, credit: str) -> tuple[int, int]:
     terms = _with_overage(model, credit)
     return window(terms[0].anchor if terms else _anchor(model), "month", model.now)
 
@@ -188,7 +188,7 @@ def _with_overage(model: Model, credit: str) -> tuple[Subscription, dict[str, An
     return None
 
 
-def _overage(model: Model, credit: str) -> dict[str, Any] | None:
+def overage_terms(model: Model, credit: str) -> dict[str, Any] | None:
     found = _with_overage(model, credit)
     return found[1] if found else None
 
@@ -229,7 +229,7 @@ def _not_entitled(model: Model, feature: str) -> str:
     return "NOT_ENTITLED"
 
 
-def _limits(model: Model, feature: str, quantity: int) -> list[Counter]:
+def limits_of(model: Model, feature: str, quantity: int) -> list[Counter]:
     """For each window the largest limit among the plans, plus every add-on's."""
     found: dict[str, tuple[int, dict[str, Any], int]] = {}
     if feature in model.overrides:
@@ -269,7 +269,7 @@ def _span(model: Model, rule: dict[str, Any], anchor: int) -> tuple[int, int]:
     return window(anchor, rule["per"], model.now)
 
 
-def _budgets(model: Model, feature: str, credit: str, subject: str, cost: int) -> list[Counter]:
+def budgets_of(model: Model, feature: str, credit: str, subject: str, cost: int) -> list[Counter]:
     found = []
     for key, rule in model.budgets.items():
         value = subject if rule["scope"] == "subject" else ""
@@ -283,13 +283,13 @@ def _budgets(model: Model, feature: str, credit: str, subject: str, cost: int) -
     return found
 
 
-def _used(model: Model, counter: Counter) -> int:
+def used(model: Model, counter: Counter) -> int:
     start, _end, used = model.counters.get(counter.key, (-1, 0, 0))
     return used if start == counter.span[0] else 0
 
 
-def _count(model: Model, counter: Counter, delta: int) -> None:
-    model.counters[counter.key] = (*counter.span, max(0, _used(model, counter) + delta))
+def count(model: Model, counter: Counter, delta: int) -> None:
+    model.counters[counter.key] = (*counter.span, max(0, used(model, counter) + delta))
 
 
 def reset_usage(model: Model) -> None:
@@ -297,7 +297,7 @@ def reset_usage(model: Model) -> None:
     for key in [key for key in model.counters if key.startswith("limit ")]:
         del model.counters[key]
     for grant in sorted(model.active(), key=lambda grant: grant.id):
-        missing = grant.amount - grant.remaining
+        missing = grant.amount - grant.remaining - model.held_of(grant)
         if grant.every and missing > 0:
-            grant.remaining = grant.amount
+            grant.remaining += missing
             model.pay_debt(grant, missing)

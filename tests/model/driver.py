@@ -95,8 +95,10 @@ class Pair:
         have = (answer.allowed, self.reason(answer), answer.cost_micros, self.limit(answer))
         same("Check", have, (wanted.allowed, wanted.reason, wanted.cost, wanted.limit))
 
-    def consume(self, feature: str, quantity: int, mode: str, subject: str, key: str) -> None:
-        """Burn on both."""
+    def consume(
+        self, feature: str, quantity: int, mode: str, subject: str, key: str
+    ) -> tuple[Answer, str] | None:
+        """Burn on both. The model's answer and the entry's id, of what was done now."""
         request = (feature, quantity, mode, subject)
         message = entitlements_pb2.ConsumeRequest(
             account=self.account,
@@ -109,13 +111,14 @@ class Pair:
         known = self.keys.get(key) if key else None
         if known is not None and known[0] != request:
             self.refused("IDEMPOTENCY_KEY_REUSED", self.entitlements.Consume, message)
-            return
+            return None
         answer = self.entitlements.Consume(message)
         assert answer.replayed == (known is not None)
         wanted = known[1] if known else consume(self.model, *request)
         self.compare(wanted, answer)
         if key and wanted.allowed:
             self.keys[key] = (request, wanted)
+        return None if known else (wanted, answer.entry_id)
 
     def compare(self, wanted: Answer, answer: Any) -> None:
         """Every part of the answer to a Consume."""
@@ -372,12 +375,15 @@ class Pair:
                 balance.granted_micros,
                 balance.debt_micros,
                 balance.overage_micros,
+                balance.held_micros,
             )
+            holds = self.model.holds.values()
             wanted = (
                 available(self.model, balance.credit),
                 sum(grant.amount for grant in active),
                 self.model.debts.get(balance.credit, 0),
                 overage_used(self.model, balance.credit),
+                sum(hold.micros for hold in holds if self.model.credit_of(hold.feature) == balance.credit),
             )
             same(f"balance of {balance.credit}", seen, wanted)
         orders = [grant for balance in answer.balances for grant in burn_order(self.model, balance.credit)]

@@ -109,6 +109,50 @@ class Grant:
 
 
 @dataclass
+class Part:
+    """What a hold has of a grant, and of which of its periods."""
+
+    grant: Grant
+    amount: int
+    period: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether it may return: the period that it was taken from is still on."""
+        return self.grant.state == "active" and self.grant.filled_at == self.period
+
+
+@dataclass
+class Share:
+    """What is counted in one window of a counter; an end of 0 is never."""
+
+    key: str
+    start: int
+    end: int
+    amount: int
+
+
+@dataclass
+class Hold:
+    """A reservation that is open: units, and what they take."""
+
+    id: str
+    feature: str
+    subject: str
+    expires_at: int
+    units: int = 0
+    parts: list[Part] = field(default_factory=list)
+    overage: list[Share] = field(default_factory=list)
+    limits: list[Share] = field(default_factory=list)
+    budgets: list[Share] = field(default_factory=list)
+
+    @property
+    def micros(self) -> int:
+        """What it holds in all."""
+        return sum(part.amount for part in self.parts) + sum(share.amount for share in self.overage)
+
+
+@dataclass
 class Subscription:
     """A subscription as it stands."""
 
@@ -140,11 +184,17 @@ class Model:
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
     budgets: dict[str, dict[str, Any]] = field(default_factory=dict)
     suspended: bool = False
+    holds: dict[str, Hold] = field(default_factory=dict)
+    expired: dict[str, tuple[Hold, int]] = field(default_factory=dict)
 
     def item(self, kind: str, key: str) -> dict[str, Any]:
         """A feature, plan, add-on ... of the catalog."""
         found: dict[str, Any] = next(item for item in self.catalog[kind] if item["key"] == key)
         return found
+
+    def credit_of(self, feature: str) -> str:
+        """What a feature burns; "" for a limit."""
+        return str(self.item("features", feature).get("credit", ""))
 
     # Time
 
@@ -157,7 +207,7 @@ class Model:
 
     def instants(self) -> list[int]:
         """When something happens by itself; FOREVER for what never does."""
-        found = []
+        found = [hold.expires_at for hold in self.holds.values()]
         for grant in self.grants:
             if grant.state == "waiting":
                 found.append(grant.effective_at)
@@ -170,7 +220,10 @@ class Model:
         return found
 
     def _happen(self) -> None:
-        """At one instant: what expires goes first, then what is filled, then what becomes active."""
+        """At one instant: holds end first, then what expires, then what is filled, then what becomes active."""
+        for hold in [self.holds[key] for key in sorted(self.holds)]:
+            if hold.expires_at <= self.now:
+                self.expired[hold.id] = (hold, self.give_back(hold))
         by_id = sorted(self.grants, key=lambda grant: grant.id)
         for grant in by_id:
             if grant.state == "active" and self.ends(grant) <= self.now:
@@ -284,6 +337,47 @@ class Model:
         paid = max(0, min(fresh, self.debts.get(grant.credit, 0)))
         grant.remaining -= paid
         self.debts[grant.credit] = self.debts.get(grant.credit, 0) - paid
+
+    def held_of(self, grant: Grant) -> int:
+        """What open reservations may still give back to a grant."""
+        parts = [part for hold in self.holds.values() for part in hold.parts]
+        return sum(part.amount for part in parts if part.grant is grant and part.fits)
+
+    # Holds
+
+    def correct(self, shares: list[Share], amount: int, *, keep_open: bool) -> None:
+        """Counters of a hold become what was used: the earlier window covers first, the last has what is beyond."""
+        for key in dict.fromkeys(share.key for share in shares):
+            mine = [share for share in shares if share.key == key]
+            left = amount
+            for share in mine:
+                covered = min(left, share.amount)
+                share.amount, left = share.amount - covered, left - covered
+                delta = left if share is mine[-1] else 0
+                self.move(share, delta - (0 if keep_open else share.amount))
+
+    def move(self, share: Share, delta: int) -> None:
+        """Count in a window that may be over: then nothing changes."""
+        start, _end, have = self.counters.get(share.key, (-1, 0, 0))
+        if not delta or (share.end and share.end <= self.now) or start > share.start:
+            return
+        have = have if start == share.start else 0
+        self.counters[share.key] = (share.start, share.end, max(0, have + delta))
+
+    def give_back(self, hold: Hold, *, is_counted: bool = True) -> int:
+        """End a hold; what is left goes to the debt, then to grants whose period is still on."""
+        released = sum(part.amount for part in hold.parts) + sum(share.amount for share in hold.overage)
+        for part in hold.parts:
+            if part.fits:
+                part.grant.remaining += part.amount
+                self.pay_debt(part.grant, part.amount)
+        for share in hold.overage:
+            self.move(share, -share.amount)
+        if is_counted:
+            self.correct(hold.limits, 0, keep_open=False)
+            self.correct(hold.budgets, 0, keep_open=False)
+        self.holds.pop(hold.id, None)
+        return released
 
     def active(self, credit: str = "") -> list[Grant]:
         """The active grants, of one credit or all."""

@@ -26,6 +26,7 @@ def put(
         return
     if status == "CANCELED":
         _end(model, item, cancel_at)
+        item.plan, item.add_ons = plan, dict(add_ons or {})
         return
     before = replace(item, add_ons=dict(item.add_ons))
     moved = plan != item.plan

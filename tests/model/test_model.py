@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -26,6 +27,7 @@ from redis import Redis
 from ruamel.yaml import YAML
 from tests.model.driver import Pair
 from tests.model.model import FOREVER, to_ms
+from tests.model.reserving import Reserving
 from tests.scenarios.conservation import check_books
 from tests.scenarios.steps import catalog_of
 from tests.scenarios.test_scenarios import serving
@@ -127,16 +129,38 @@ recurrences = st.one_of(
 )
 
 
+ttls = st.sampled_from([1_000, 300_000, DAY // 2, DAY, DAY])
+used = st.sampled_from([1, 2, 2, 4, 7, 12, 40])
+acts = st.tuples(
+    st.sampled_from(
+        ["extend", "part", "part", "commit", "commit", "release", "wait", "wait", "refund", "refund"]
+    ),
+    st.none() | used,
+    st.none() | ttls,
+    st.booleans(),
+)
+"""What is done with a reservation: the kind, a number of units, a ttl, and whether it has a key."""
+places = st.integers(-3, 3)
+"""Which reservation or entry: of the first ones, or of the last."""
+
+
 def machine(server: Server) -> type[RuleBasedStateMachine]:
     """The state machine on a server."""
 
     class Life(RuleBasedStateMachine):
-        """The life of one account. Reservations, commits, releases and refunds belong among its rules as well."""
+        """The life of one account."""
 
         def __init__(self) -> None:
             super().__init__()
             self.keys = 0
             self.pair: Pair | None = None
+            self.reserving: Reserving | None = None
+
+        @property
+        def holds(self) -> Reserving:
+            if self.reserving is None:
+                self.reserving = Reserving(self.both)
+            return self.reserving
 
         @property
         def both(self) -> Pair:
@@ -148,10 +172,22 @@ def machine(server: Server) -> type[RuleBasedStateMachine]:
             self.keys += 1
             return f"op-{self.keys}"
 
-        @precondition(lambda self: self.pair is None)
-        @rule(start=st.sampled_from(STARTS))
-        def begin(self, start):
+        @initialize(start=st.sampled_from(STARTS), plan=st.sampled_from([None, *PLANS]))
+        def begin(self, start, plan):
             self.pair = Pair(server.channel, server.redis, CATALOG, start)
+            if plan:
+                self.pair.subscribe("s", plan, preview=False, seats=2)
+            for credit, category in [("credits", "PROMOTION"), ("images", "ADJUSTMENT")]:
+                self.pair.create_grant(
+                    credit,
+                    5_000_000,
+                    priority=1,
+                    starts_in=0,
+                    lasts=DAY // 4,
+                    recurrence=None,
+                    features=[],
+                    category=category,
+                )
 
         @rule(
             feature=st.sampled_from(FEATURES),
@@ -162,7 +198,53 @@ def machine(server: Server) -> type[RuleBasedStateMachine]:
         )
         def consume(self, feature, quantity, mode, subject, key):
             self.both.check(feature, quantity, subject)
-            self.both.consume(feature, quantity, mode, subject, key)
+            done = self.both.consume(feature, quantity, mode, subject, key)
+            if done is not None:
+                self.holds.consumed(feature, subject, *done)
+
+        @rule(
+            feature=st.sampled_from(["chat", "chat", "deep", "draw", "calls", "slots"]),
+            quantity=used,
+            subject=st.sampled_from(["", "ann", "bob"]),
+            ttl_ms=ttls,
+            acts=st.lists(acts, max_size=4),
+        )
+        def reserve(self, feature, quantity, subject, ttl_ms, acts):
+            self.holds.reserve(feature, quantity, subject, ttl_ms, self.key())
+            for act in acts:
+                self.same_state()
+                self.go_on(-1, act)
+
+        @precondition(lambda self: self.reserving and self.reserving.opened)
+        @rule(place=places, act=acts)
+        def go_on_with_a_reservation(self, place, act):
+            self.go_on(place, act)
+
+        def go_on(self, place, act):
+            kind, number, ttl_ms, keyed = act
+            key = self.key() if keyed else ""
+            if kind == "wait":
+                model = self.both.model
+                ends = min((at for at in model.instants() if at < FOREVER), default=model.now)
+                self.both.advance(max(model.now, ends + (number or 0) % 3 - 1))
+            elif kind == "refund" and self.holds.burns:
+                self.holds.refund(place, {0: 60, 1: 30}.get((number or 0) % 3, 100), self.key())
+            elif kind == "release" and self.holds.opened:
+                self.holds.release(place)
+            elif kind == "extend" and self.holds.opened:
+                self.holds.extend(place, number, ttl_ms, key)
+            elif kind in {"part", "commit"} and self.holds.opened:
+                self.holds.commit(place, number, key, keep_open=kind == "part")
+
+        @precondition(lambda self: self.reserving and self.reserving.burns)
+        @rule(place=places, percent=st.sampled_from([100, 100, 30, 60, 101]))
+        def refund(self, place, percent):
+            self.holds.refund(place, percent, self.key())
+
+        @precondition(lambda self: self.reserving and self.reserving.first)
+        @rule(place=places)
+        def ask_again(self, place):
+            self.holds.ask_again(place)
 
         @rule(key=st.sampled_from(["k1", "k2", "k3"]))
         def replay(self, key):
