@@ -22,6 +22,13 @@ OBSOLETE = {
     "Sends HEADERS frame that depend on itself",
     "Sends PRIORITY frame that depend on itself",
 }
+# h2spec sends no gRPC, which is refused as soon as its headers are read. When the refusal is faster than the frame with
+# the fault, no fault is seen: section 8.1 lets a server answer before it has the whole request.
+_LENGTH = 'Sends a HEADERS frame with the "content-length" header field which does not equal the '
+MAY_BE_ANSWERED_BEFORE = {
+    _LENGTH + "DATA frame payload length",
+    _LENGTH + "sum of the multiple DATA frames payload length",
+}
 
 
 @pytest.fixture
@@ -47,4 +54,4 @@ async def test_http2_conformance(asgi_port: int, h2spec: Path, tmp_path: Path) -
         for case in cases
         if case.find("failure") is not None or case.find("error") is not None
     }
-    assert failed <= OBSOLETE, output.decode()
+    assert failed <= OBSOLETE | MAY_BE_ANSWERED_BEFORE, output.decode()
