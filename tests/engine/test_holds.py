@@ -446,6 +446,30 @@ async def test_commit_and_release_at_once_end_it_in_one_way(world, engine):
         assert len(refused) == 1, outcomes
 
 
+async def test_what_another_replica_has_yet_to_land_is_landed_before_a_reservation_is_called_ended(
+    world, engine
+):
+    other = await world.replica()
+    held = await engine.reserve(reserving(5))
+    lands, append = asyncio.Event(), other.committer._append
+    decided = asyncio.Event()
+
+    async def slow(units):
+        decided.set()
+        await lands.wait()
+        return await append(units)
+
+    other.committer._append = slow
+    release = asyncio.create_task(other.on_reservation(releasing(held.reservation_id)))
+    await decided.wait()
+    try:
+        with pytest.raises(FailedPrecondition, match="released"):
+            await engine.on_reservation(committing(held.reservation_id, 1))
+    finally:
+        lands.set()
+    assert (await release).allowed
+
+
 async def test_parts_of_many_streams_at_once_keep_every_hold(world, engine):
     other = await world.replica()
     held = await engine.reserve(reserving(60))

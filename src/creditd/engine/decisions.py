@@ -40,6 +40,7 @@ from creditd.hot.answers import (
     decode_outbox,
 )
 from creditd.hot.connection import HotUnavailable
+from creditd.hot.keys import bucket_of
 from creditd.hot.store import HotStore, Item
 from creditd.ledger.append import Duplicate, Fenced, Landed, Outcome, Refused, Unit
 from creditd.ledger.store import Ledger
@@ -223,8 +224,16 @@ class Decisions:
             return IdempotencyKeyReused(use.idempotency_key)
         entry = (await self.lookup.find(use.account, [use.idempotency_key]))[0]
         if entry is None:
+            # Whoever decided it, here or in another process, has yet to land it.
+            await self._land_outbox(use.account)
             raise Retry
         return closed(entry)
+
+    async def _land_outbox(self, account_id: str) -> None:
+        """Wait until what is decided for the account is in the ledger; another process may land it, too."""
+        left = await self.hot.outbox(bucket_of(account_id))
+        units = [unit for unit in map(unit_of, left) if unit.account == account_id]
+        await asyncio.gather(*(asyncio.shield(self.committer.submit(unit)) for unit in units))
 
     async def _denied(
         self, attempt: _Attempt, prepared: list[Prepared], drawn: tuple[Drawn, ...]
