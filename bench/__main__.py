@@ -76,11 +76,13 @@ async def start(*command: str, **environment: str) -> tuple[asyncio.subprocess.P
     raise SystemExit(f"{' '.join(command)} did not start")
 
 
-async def load(side: Side, calls: int, log: Path) -> Round:
+async def load(
+    side: Side, calls: int, log: Path, *, connections: int = CONNECTIONS, streams: int = STREAMS
+) -> Round:
     log.unlink(missing_ok=True)
     process = await asyncio.create_subprocess_exec(
         "h2load",
-        *("-n", str(calls), "-c", str(CONNECTIONS), "-m", str(STREAMS), "-t", "1"),
+        *("-n", str(calls), "-c", str(connections), "-m", str(streams), "-t", "1"),
         *("-d", str(side.body), "--log-file", str(log)),
         *("-H", "content-type: application/grpc", "-H", "te: trailers"),
         f"http://{side.address}{side.path}",
