@@ -8,8 +8,8 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from creditd.cli.use import reason_text
 from creditd.v1 import diagnostics_pb2 as pb
-from creditd.v1 import entitlements_pb2
 
 DENIED_FROM: Final = 20
 """Reasons from here on are denials."""
@@ -91,7 +91,7 @@ def interval_of(before: pb.ServerStats, after: pb.ServerStats) -> Interval | Non
         for reason, count in _difference(_reasons(old), _reasons(new)).items():
             reasons[reason] = reasons.get(reason, 0) + count
     denials = [
-        (_reason_name(reason), count / seconds)
+        (reason_text(reason), count / seconds)
         for reason, count in reasons.items()
         if reason >= DENIED_FROM and count
     ]
@@ -161,12 +161,6 @@ def _statuses(counts: Iterable[pb.StatusCount]) -> dict[int, int]:
 
 def _reasons(stats: pb.RpcStats) -> dict[int, int]:
     return {item.reason: item.count for item in stats.decisions}
-
-
-def _reason_name(reason: int) -> str:
-    """A reason without its prefix; one of a newer server is its number."""
-    found = entitlements_pb2.Reason.DESCRIPTOR.values_by_number.get(reason)
-    return found.name.removeprefix("REASON_") if found else str(reason)
 
 
 def _difference(old: dict[int, int], new: dict[int, int]) -> dict[int, int]:

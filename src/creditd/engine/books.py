@@ -1,4 +1,4 @@
-"""Writing ledger entries in a load transaction, with the definitions of the grants that they bring or change."""
+"""Ledger entries in a load transaction: found by their key, and written with the grants that they bring or change."""
 
 from __future__ import annotations
 
@@ -6,7 +6,20 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from creditd.domain.entries import Entry, Kind
+from creditd.domain.errors import IdempotencyKeyReused
 from creditd.ledger.transaction import AccountTransaction
+
+
+async def earlier_entry(tx: AccountTransaction, key: str, mark: str) -> Entry | None:
+    """The entry of the same request made before under its idempotency key; None without one, and without a key.
+
+    Raises:
+        IdempotencyKeyReused: the key belongs to another request, by the fingerprint `mark`.
+    """
+    entry = await tx.find_key(key) if key else None
+    if entry is not None and entry.fingerprint != mark:
+        raise IdempotencyKeyReused(key)
+    return entry
 
 
 async def write(tx: AccountTransaction, entries: Iterable[Entry]) -> None:

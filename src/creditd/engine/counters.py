@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from creditd.domain.decide import Charge
+from creditd.domain.policy import LimitRule
 from creditd.domain.state import Counter
+from creditd.engine.requests import LimitStatus
 
 
 def used_now(counters: Mapping[str, Counter], charge: Charge, now: int) -> tuple[int, int]:
@@ -21,3 +23,9 @@ def used_now(counters: Mapping[str, Counter], charge: Charge, now: int) -> tuple
         part = counters.get(key)
         used += part.used if part is not None and part.start == start else 0
     return used, charge.end
+
+
+def limit_status(rule: LimitRule, counters: Mapping[str, Counter], now: int) -> LimitStatus:
+    """Where a limit stands at `now`."""
+    used, ends = used_now(counters, rule.charge(now, 0), now)
+    return LimitStatus(rule.cap, used, ends)

@@ -110,7 +110,7 @@ class Decisions:
                 ruling = ruling_of_drawn(prepared, answer.drawn[0], for_check=True)
                 if not use.explain:
                     return ruling
-                grants = _grants_of(prepared, await self._hot_segment(account.id))
+                grants = _grants_of(prepared, await self.loader.hot_segment(account.id))
                 return replace(ruling, explanation=explain(prepared, answer.drawn[0], grants))
             late_at = await self._make_ready(account.id, operation, answer, late_at)
         raise _gave_up()
@@ -341,14 +341,6 @@ class Decisions:
             return ruling
         steps = explain(prepared, decision.drawn[0], _grants_of(prepared, segment))
         return replace(ruling, explanation=steps)
-
-    async def _hot_segment(self, account_id: str) -> Segment | None:
-        """The account's hot segment, if there is one to look at."""
-        try:
-            state = await self.hot.read(account_id)
-        except HotUnavailable:
-            return None
-        return None if state is None else state.segment
 
     async def catch_up(self, account_id: str) -> None:
         """Learn what other replicas have changed for the account, the catalog included, up to now."""

@@ -107,7 +107,7 @@ class Engine:
         self._resets = ResetsControl(self.policies, self.catalogs, self.loader, new_id)
         self._subscriptions = SubscriptionsControl(self.catalogs, self.loader, new_id)
         self._exceptions = ExceptionsControl(self.policies, self.catalogs, self.loader)
-        self._entitlements = EntitlementsReader(self.policies, self.hot, self.loader, history)
+        self._entitlements = EntitlementsReader(self.policies, self.loader, history)
         self._grants = GrantsControl(self.catalogs, self.loader, new_id)
         self._balances = BalanceReader(ledger, hot, self.policies, self.catalogs, self.loader, history)
         self.watches = BalanceWatches(hot, self._balances.get)

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from creditd.domain.accounts import Account
 from creditd.domain.catalog import Entitlement, FeatureType, Limit
-from creditd.domain.policy import FeaturePolicy, LimitRule, Policy
+from creditd.domain.policy import FeaturePolicy, Policy
 from creditd.domain.state import Counter
 from creditd.engine.control_types import Entitled, EntitlementsView
-from creditd.engine.counters import used_now
+from creditd.engine.counters import limit_status
 from creditd.engine.history import History
 from creditd.engine.load import Loader
 from creditd.engine.policies import Policies
-from creditd.engine.requests import LimitStatus
-from creditd.hot.connection import HotUnavailable
-from creditd.hot.store import HotStore
 
 
 @dataclass(slots=True)
@@ -23,7 +21,6 @@ class EntitlementsReader:
     """Reads policies, and the counters beside them from the hot state when it is there."""
 
     policies: Policies
-    hot: HotStore
     loader: Loader
     history: History
 
@@ -32,7 +29,7 @@ class EntitlementsReader:
         account = await self.policies.account(account_id)
         now = await self.policies.now(account)
         policy = await self.policies.resolve(account, now)
-        return _view(policy, await self._counters(account_id, now), now)
+        return _view(policy, await self._counters(account, now), now)
 
     async def get_at(self, account_id: str, at: int) -> EntitlementsView:
         """What the account got at an instant of the past, and what its counters had counted then."""
@@ -40,14 +37,10 @@ class EntitlementsReader:
         policy = await self.history.policy(account, at)
         return _view(policy, (await self.history.state(account_id, at)).counters, at)
 
-    async def _counters(self, account_id: str, now: int) -> Mapping[str, Counter]:
-        try:
-            state = await self.hot.read(account_id)
-        except HotUnavailable:
-            state = None
-        if state is not None:
-            return state.segment.counters
-        account = await self.policies.account(account_id)
+    async def _counters(self, account: Account, now: int) -> Mapping[str, Counter]:
+        segment = await self.loader.hot_segment(account.id)
+        if segment is not None:
+            return segment.counters
         return (await self.loader.peek(account, now))[0].counters
 
 
@@ -70,7 +63,7 @@ def _entitled(policy: FeaturePolicy, counters: Mapping[str, Counter], now: int) 
                 feature,
                 Entitlement(feature.key, limit=rule.limit),
                 rule.source,
-                _status(rule, counters, now),
+                limit_status(rule, counters, now),
                 rates,
             )
             for rule in policy.limits
@@ -82,8 +75,3 @@ def _entitled(policy: FeaturePolicy, counters: Mapping[str, Counter], now: int) 
     else:
         item = Entitlement(feature.key, enabled=True)
     return [Entitled(feature, item, policy.source, None, rates)]
-
-
-def _status(rule: LimitRule, counters: Mapping[str, Counter], now: int) -> LimitStatus:
-    used, ends = used_now(counters, rule.charge(now, 0), now)
-    return LimitStatus(rule.cap, used, ends)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from creditd.domain.errors import AlreadyExists, IdempotencyKeyReused, InvalidArgument, NotFound, Violation
+from creditd.domain.errors import AlreadyExists, InvalidArgument, NotFound, Violation
 from creditd.domain.grants import ROLLOVER_UNITS, Category, Grant, Recurrence, default_priority
 from creditd.domain.roll import give, void
-from creditd.engine.books import write
+from creditd.engine.books import earlier_entry, write
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.control_types import GrantDraft
 from creditd.engine.ids import NewId, fingerprint
@@ -136,10 +136,8 @@ def _recurrence_mark(recurrence: Recurrence) -> list[object]:
 
 
 async def _existing(tx: AccountTransaction, draft: GrantDraft, key: str, mark: str) -> Grant | None:
-    entry = await tx.find_key(key) if key else None
+    entry = await earlier_entry(tx, key, mark)
     if entry is not None:
-        if entry.fingerprint != mark:
-            raise IdempotencyKeyReused(key)
         found = await tx.get_grant(entry.grant_id)
         return None if found is None else found[0]
     found = await tx.get_grant(draft.id) if draft.id else None

@@ -103,6 +103,14 @@ class Loader:
         """The segment that begins at `now` in the transaction's state."""
         return await self._open(tx.state, tx.account, now)
 
+    async def hot_segment(self, account_id: str) -> Segment | None:
+        """The account's segment as the hot store has it; None when it has none or is away. Loads nothing."""
+        try:
+            state = await self._hot.read(account_id)
+        except HotUnavailable:
+            return None
+        return None if state is None else state.segment
+
     async def peek(self, account: Account, now: int) -> tuple[AccountState, Segment]:
         """The account at `now` as the ledger has it, with what is due but not written; changes nothing."""
         state = await self._ledger.read(account.id)

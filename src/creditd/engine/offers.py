@@ -8,13 +8,13 @@ from creditd.domain.accounts import Account
 from creditd.domain.amounts import AMOUNT_MAX, INT64_MAX
 from creditd.domain.catalog import Bundle, Catalog, Period, Promotion
 from creditd.domain.entries import Entry
-from creditd.domain.errors import FailedPrecondition, IdempotencyKeyReused, NotFound, OutOfRange
+from creditd.domain.errors import FailedPrecondition, NotFound, OutOfRange
 from creditd.domain.grants import Category, Grant, default_priority
 from creditd.domain.near import did_you_mean
 from creditd.domain.periods import add_periods
 from creditd.domain.roll import give
 from creditd.domain.state import AccountState
-from creditd.engine.books import write
+from creditd.engine.books import earlier_entry, write
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.ids import NewId, fingerprint
 from creditd.engine.load import Loader
@@ -168,11 +168,9 @@ def _expiry(after: Period | None, now: int) -> int | None:
 
 async def _earlier(tx: AccountTransaction, key: str, mark: str) -> Grant | None:
     """The grant that an earlier request under the same key has made."""
-    entry = await tx.find_key(key)
+    entry = await earlier_entry(tx, key, mark)
     if entry is None:
         return None
-    if entry.fingerprint != mark:
-        raise IdempotencyKeyReused(key)
     found = await tx.get_grant(entry.grant_id)
     return None if found is None else found[0]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from creditd.domain.entries import Entry
-from creditd.domain.errors import FailedPrecondition, IdempotencyKeyReused, NotFound
+from creditd.domain.errors import FailedPrecondition, NotFound
 from creditd.domain.grants import Grant
 from creditd.domain.refunds import Undo, burned_by, refund
-from creditd.engine.books import write
+from creditd.engine.books import earlier_entry, write
 from creditd.engine.heads import ruling_of
 from creditd.engine.ids import NewId, fingerprint
 from creditd.engine.load import Loader
@@ -34,10 +34,8 @@ class Refunds:
         """
         mark = fingerprint("refund", request.entry_id, request.amount)
         async with self.loader.change(request.account) as (tx, now):
-            known = await tx.find_key(request.idempotency_key)
+            known = await earlier_entry(tx, request.idempotency_key, mark)
             if known is not None:
-                if known.fingerprint != mark:
-                    raise IdempotencyKeyReused(request.idempotency_key)
                 return ruling_of(known, replayed=True)
             burned = await tx.find_burned(request.entry_id)
             if burned is None:

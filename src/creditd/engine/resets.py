@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 
 from creditd.domain.allowances import Books
 from creditd.domain.entries import CounterChange, Effects, Entry, Kind
-from creditd.domain.errors import IdempotencyKeyReused, NotFound
+from creditd.domain.errors import NotFound
 from creditd.domain.roll import refill
 from creditd.domain.state import AccountState, GrantState
 from creditd.domain.subscribing import reanchor
 from creditd.engine.balances import credit_balances
-from creditd.engine.books import write
+from creditd.engine.books import earlier_entry, write
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.control_types import ResetResult, UsageReset
-from creditd.engine.counters import used_now
+from creditd.engine.counters import limit_status
 from creditd.engine.ids import NewId, fingerprint
 from creditd.engine.load import Loader
 from creditd.engine.policies import Policies
@@ -47,21 +47,16 @@ class ResetsControl:
                 raise NotFound("feature", wanted.feature, hint=hint)
             if wanted.credit and wanted.credit not in index.orders:
                 raise NotFound("credit", wanted.credit, hint=hint)
-            earlier = await tx.find_key(wanted.idempotency_key) if wanted.idempotency_key else None
-            if earlier is not None and earlier.fingerprint != mark:
-                raise IdempotencyKeyReused(wanted.idempotency_key)
-            if earlier is None:
+            if await earlier_entry(tx, wanted.idempotency_key, mark) is None:
                 await self._reset(tx, wanted, mark, now)
             segment = await self.loader.segment(tx, now)
             policy = await self.policies.resolve(tx.account, now)
-            limits = []
+            limits: list[LimitStatus] = []
             for key in sorted(index.features):
                 feature = policy.feature(key)
                 if feature is None or (wanted.feature and key != wanted.feature) or _is_only_credit(wanted):
                     continue
-                for rule in feature.limits:
-                    used, ends = used_now(tx.state.counters, rule.charge(now, 0), now)
-                    limits.append(LimitStatus(rule.cap, used, ends))
+                limits += [limit_status(rule, tx.state.counters, now) for rule in feature.limits]
             credits = [wanted.credit] if wanted.credit else list(index.orders)
             return ResetResult(credit_balances(segment, credits, now), tuple(limits))
 

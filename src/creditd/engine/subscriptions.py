@@ -9,7 +9,7 @@ from creditd.domain.allowances import Books, ChangeMode, Terms
 from creditd.domain.amounts import AMOUNT_MAX
 from creditd.domain.catalog import Plan
 from creditd.domain.entries import Effects, Entry, Kind
-from creditd.domain.errors import IdempotencyKeyReused, InvalidArgument, NotFound, OutOfRange, Violation
+from creditd.domain.errors import InvalidArgument, NotFound, OutOfRange, Violation
 from creditd.domain.fold import fold
 from creditd.domain.grants import Grant
 from creditd.domain.near import did_you_mean
@@ -18,7 +18,7 @@ from creditd.domain.policy import BILLING_PERIOD, CatalogIndex
 from creditd.domain.state import AccountState, balance, returnable
 from creditd.domain.subscribing import begin, end, settle
 from creditd.engine.balances import credit_balances
-from creditd.engine.books import write
+from creditd.engine.books import earlier_entry, write
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.control_types import SubscriptionChange, SubscriptionResult
 from creditd.engine.ids import NewId, fingerprint
@@ -67,11 +67,8 @@ class SubscriptionsControl:
         return self.new_id()
 
     async def _put(self, tx: AccountTransaction, now: int, change: SubscriptionChange) -> SubscriptionResult:
-        mark = _mark(change)
-        earlier = await tx.find_key(change.idempotency_key) if change.idempotency_key else None
+        earlier = await earlier_entry(tx, change.idempotency_key, _mark(change))
         if earlier is not None:
-            if earlier.fingerprint != mark:
-                raise IdempotencyKeyReused(change.idempotency_key)
             return await self._replayed(tx, now, change, earlier)
         stored = next((item for item in tx.account.subscriptions if item.id == change.id), None)
         before = None if stored is None else subscription_at(stored, now)

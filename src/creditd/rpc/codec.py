@@ -12,7 +12,7 @@ from creditd.engine.control_types import BalanceView, GrantBalance
 from creditd.engine.requests import LimitStatus, Ruling, Use
 from creditd.rpc.checks import TEXT_BYTES_MAX, Checks
 from creditd.rpc.codec_accounts import grant_to_proto
-from creditd.rpc.codec_values import json_to_proto, timestamp_to_proto
+from creditd.rpc.codec_values import allocations_to_proto, json_to_proto, timestamp_to_proto
 from creditd.rpc.errors import error_message
 from creditd.v1 import entitlements_pb2 as pb
 from creditd.v1 import grants_pb2
@@ -114,9 +114,7 @@ def consume_response(ruling: Ruling) -> pb.ConsumeResponse:
         limit=optional_limit_to_proto(ruling.limit),
         entry_id=ruling.entry_id,
         sequence=ruling.sequence,
-        allocations=[
-            pb.Allocation(grant_id=grant_id, amount_micros=amount) for grant_id, amount in ruling.allocations
-        ],
+        allocations=allocations_to_proto(ruling.allocations),
         replayed=ruling.replayed,
         credit=ruling.credit,
         shortfall_micros=ruling.shortfall,

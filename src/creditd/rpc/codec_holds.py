@@ -8,7 +8,7 @@ from creditd.domain.decide import Mode
 from creditd.engine.requests import Action, Refund, Reservation, Ruling, Use
 from creditd.rpc.checks import TEXT_BYTES_MAX, Checks
 from creditd.rpc.codec import ATTRIBUTE_BYTES_MAX, REASONS, balance_of, optional_limit_to_proto
-from creditd.rpc.codec_values import timestamp_to_proto
+from creditd.rpc.codec_values import allocations_to_proto, timestamp_to_proto
 from creditd.v1 import entitlements_pb2 as pb
 
 TTL_MIN_MS: Final = 1_000
@@ -162,9 +162,7 @@ def commit_response(ruling: Ruling) -> pb.CommitResponse:
         balance=balance_of(ruling),
         entry_id=ruling.entry_id,
         sequence=ruling.sequence,
-        allocations=[
-            pb.Allocation(grant_id=grant_id, amount_micros=amount) for grant_id, amount in ruling.allocations
-        ],
+        allocations=allocations_to_proto(ruling.allocations),
         replayed=ruling.replayed,
         limit=optional_limit_to_proto(ruling.limit),
     )

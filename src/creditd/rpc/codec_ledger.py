@@ -7,8 +7,7 @@ from dataclasses import replace
 from creditd.domain.entries import INTERNAL_KEY, Entry, Kind
 from creditd.engine.control_types import EntryQuery
 from creditd.rpc.checks import MAP_MAX, Checks
-from creditd.rpc.codec_values import money_to_proto, timestamp_to_proto
-from creditd.v1 import entitlements_pb2
+from creditd.rpc.codec_values import allocations_to_proto, money_to_proto, timestamp_to_proto
 from creditd.v1 import ledger_pb2 as pb
 
 _KINDS = pb.Entry.Kind
@@ -60,10 +59,7 @@ def entry_to_proto(entry: Entry) -> pb.Entry:
         usage=entry.usage,
         attributes=entry.attributes,
         metadata=entry.metadata,
-        allocations=[
-            entitlements_pb2.Allocation(grant_id=grant_id, amount_micros=amount)
-            for grant_id, amount in entry.allocations
-        ],
+        allocations=allocations_to_proto(entry.allocations),
         overage_micros=entry.overage,
         balance_after_micros=entry.balance_after,
         at=timestamp_to_proto(entry.at),

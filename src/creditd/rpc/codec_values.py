@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from creditd.domain.amounts import NANOS_PER_UNIT, Rounding
 from creditd.domain.catalog import BurnOrder, FeatureType, Json, Money, Period, Unit, Window
 from creditd.domain.errors import Violation
 from creditd.v1 import catalog_pb2 as pb
+from creditd.v1 import entitlements_pb2
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -95,6 +97,14 @@ def timestamp_to_proto(milliseconds: int) -> Timestamp:
     """The instant as a protobuf Timestamp."""
     seconds, rest = divmod(milliseconds, 1000)
     return Timestamp(seconds=seconds, nanos=rest * _NANOS_PER_MS)
+
+
+def allocations_to_proto(allocations: Iterable[tuple[str, int]]) -> list[entitlements_pb2.Allocation]:
+    """What each grant paid, in micros, in burn order."""
+    return [
+        entitlements_pb2.Allocation(grant_id=grant_id, amount_micros=amount)
+        for grant_id, amount in allocations
+    ]
 
 
 def read_json(value: Value, path: str, faults: Faults) -> Json:
