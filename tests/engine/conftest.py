@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 
 import pytest
+from tests.scenarios.conservation import check_books
 
 from creditd.domain.accounts import Account
 from creditd.domain.catalog import (
@@ -23,7 +24,7 @@ from creditd.domain.catalog import (
     Rate,
     Unit,
 )
-from creditd.engine.control_types import GrantDraft, SubscriptionChange
+from creditd.engine.control_types import EntryQuery, GrantDraft, SubscriptionChange
 from creditd.engine.engine import Engine, EngineSettings
 from creditd.hot.store import HotStore
 from creditd.ledger.store import Ledger
@@ -138,3 +139,12 @@ def engine(world):
 @pytest.fixture
 def clock(world):
     return world.clock
+
+
+async def books_balance(engine: Engine, account: str = "acme") -> None:
+    """The account's hot state is its ledger, no sequence is missing, and no credit came from or went nowhere."""
+    check = await engine.verify_account(account, repair=False)
+    assert check.consistent, check.differences
+    log = list(reversed(await engine.list_entries(EntryQuery(account, limit=1000))))
+    assert [entry.sequence for entry in log] == list(range(1, len(log) + 1))
+    check_books(log, await engine.ledger.read(account, from_start=True))

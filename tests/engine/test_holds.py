@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.scenarios.conservation import check_books
+from tests.engine.conftest import books_balance
 
 from creditd.domain.decide import Mode
 from creditd.domain.entries import Kind
@@ -58,12 +58,7 @@ async def engine(world):
     await world.account()
     engine = world.engines[0]
     yield engine
-    check = await engine.verify_account("acme", repair=False)
-    assert check.consistent, check.differences
-    log = await entries(engine)
-    assert [entry.sequence for entry in log] == list(range(1, len(log) + 1))
-    state = await engine.ledger.read("acme", from_start=True)
-    check_books(log, state)
+    await books_balance(engine)
 
 
 async def forget_hot(engine):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.scenarios.conservation import check_books
+from tests.engine.conftest import books_balance
 
 from creditd.domain.accounts import Account
 from creditd.domain.decide import Mode
@@ -38,10 +38,7 @@ async def engine(world):
     await world.account()
     engine = world.engines[0]
     yield engine
-    check = await engine.verify_account("acme", repair=False)
-    assert check.consistent, check.differences
-    log = list(reversed(await engine.list_entries(EntryQuery("acme", limit=1000))))
-    check_books(log, await engine.ledger.read("acme", from_start=True))
+    await books_balance(engine)
 
 
 async def test_refund_gives_back_all_that_is_left_of_what_was_burned(engine):

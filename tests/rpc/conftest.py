@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 import grpc
 import pytest
+from tests.support.serving import serving
 
-from creditd.app import serve
 from creditd.config import load_settings
 from creditd.v1 import (
     accounts_pb2,
@@ -86,16 +85,8 @@ async def api(request, dsn, valkey):
         test_clocks=True,
         drain_grace_s=5,
     )
-    stop = asyncio.Event()
-    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(serve(settings, on_ready=ready.set_result, stop=stop))
-    await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        await task
-    async with grpc.aio.insecure_channel(await ready) as channel:
-        yield Api(await ready, channel)
-    stop.set()
-    await task
+    async with serving(settings) as address, grpc.aio.insecure_channel(address) as channel:
+        yield Api(address, channel)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
+from tests.support.serving import serving
 
-from creditd.app import serve
 from creditd.config import load_settings
 from creditd.embedded import EmbeddedPostgres, EmbeddedValkey
 from creditd.ledger.migrate import migrate
@@ -139,13 +138,7 @@ async def test_a_server_stays_alive_and_ready_while_its_stores_are_away(
             drain_grace_s=5,
             pg_timeout_s=1,
         )
-        stop = asyncio.Event()
-        ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(serve(settings, on_ready=ready.set_result, stop=stop))
-        await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            await task
-        async with grpc.aio.insecure_channel(await ready) as channel:
+        async with serving(settings) as address, grpc.aio.insecure_channel(address) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             await postgres.stop()
             await valkey.stop()
@@ -161,5 +154,3 @@ async def test_a_server_stays_alive_and_ready_while_its_stores_are_away(
             for service in (LIVENESS, "", *SERVICES):
                 answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
                 assert answer.status == SERVING
-        stop.set()
-        await task

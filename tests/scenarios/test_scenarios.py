@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,8 +13,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tests.rpc.conftest import Api
 from tests.scenarios.conservation import check_books
 from tests.scenarios.steps import ACCOUNT, KEYWORDS, Scenario, catalog_of, differences, request_of, scenarios
+from tests.support.serving import serving as running
 
-from creditd.app import serve
 from creditd.cli.refusals import refusal_of
 from creditd.config import load_settings
 from creditd.ledger.store import Ledger
@@ -33,18 +32,10 @@ async def serving(dsn: str, redis_url: str) -> AsyncIterator[tuple[Api, Ledger]]
     settings = load_settings(
         {}, postgres_dsn=dsn, redis_url=redis_url, listen="127.0.0.1:0", test_clocks=True, drain_grace_s=5
     )
-    stop = asyncio.Event()
-    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(serve(settings, on_ready=ready.set_result, stop=stop))
-    await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        await task
-    ledger = await Ledger.connect(dsn)
-    async with grpc.aio.insecure_channel(await ready) as channel:
-        yield Api(await ready, channel), ledger
-    await ledger.close()
-    stop.set()
-    await task
+    async with running(settings) as address, grpc.aio.insecure_channel(address) as channel:
+        ledger = await Ledger.connect(dsn)
+        yield Api(address, channel), ledger
+        await ledger.close()
 
 
 class Player:
