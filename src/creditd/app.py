@@ -32,8 +32,8 @@ def wall_ms() -> int:
 
 
 @asynccontextmanager
-async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
-    """A started engine on the stores that the settings name, with its workers.
+async def open_engine(settings: Settings, *, wall_ms: Callable[[], int] = wall_ms) -> AsyncIterator[Engine]:
+    """A started engine on the stores that the settings name, with its workers; `wall_ms` is its clock.
 
     Raises:
         ValueError: a store's address is missing.
@@ -87,14 +87,20 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
         yield engine
 
 
-async def serve(settings: Settings, *, on_ready: Callable[[str], None], stop: asyncio.Event) -> None:
+async def serve(
+    settings: Settings,
+    *,
+    on_ready: Callable[[str], None],
+    stop: asyncio.Event,
+    wall_ms: Callable[[], int] = wall_ms,
+) -> None:
     """Serve until `stop` is set, then drain: no new calls, those in flight end, everything decided lands.
 
-    `on_ready` is told the address once the server answers as SERVING.
+    `on_ready` is told the address once the server answers as SERVING. `wall_ms` is the clock that it decides by.
     """
     if settings.postgres_dsn is not None:
         await check_schema(settings.postgres_dsn.get_secret_value())
-    async with open_engine(settings) as engine:
+    async with open_engine(settings, wall_ms=wall_ms) as engine:
         host = make_host(settings.transport, settings.listen, max_message_bytes=settings.max_message_bytes)
         health = register(
             host,

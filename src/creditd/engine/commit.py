@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from creditd.domain.entries import TOMBSTONE, Entry, Kind, tombstone_id
 from creditd.domain.errors import Overloaded, Unavailable
+from creditd.engine import failpoints
 from creditd.engine.histogram import Histogram
 from creditd.engine.hold_entries import works_on_hold
 from creditd.hot.connection import HotUnavailable
@@ -157,6 +158,7 @@ class Committer:
             began = self._clock()
             try:
                 outcomes = await self._append(units)
+                failpoints.reach(failpoints.AFTER_COMMIT)
             except Exception as error:  # noqa: BLE001 - whatever it was, the group commit must go on
                 # The outcome is unknown: the same units again find out. Their callers wait as long as they can.
                 self.meters.failed_attempts += 1
@@ -203,6 +205,7 @@ class Committer:
             pending.done.set_result(outcome)
 
     async def _clear(self, bucket: int, unit_ids: list[str]) -> None:
+        failpoints.reach(failpoints.BEFORE_CLEAR)
         try:
             await self._hot.clear(bucket, unit_ids)
         except HotUnavailable:

@@ -13,6 +13,7 @@ from creditd.domain.decide import Outcome as Verdict
 from creditd.domain.entries import INTERNAL_KEY, Entry
 from creditd.domain.errors import CreditdError, IdempotencyKeyReused, InvalidArgument, OutOfRange, Unavailable
 from creditd.domain.state import Segment, SegmentGrant
+from creditd.engine import failpoints
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.commit import Committer
 from creditd.engine.explain import explain, explain_not_entitled
@@ -184,11 +185,13 @@ class Decisions:
         units: list[Unit] = []
 
         def on_decided(decided: Decided) -> None:
+            failpoints.reach(failpoints.AFTER_SCRIPT)
             unit = _unit(heads, decided)
             units.append(unit)
             landing.append(self.committer.submit(unit))
 
         items = [Item(head.idempotency_key, head.fingerprint, head.pack()) for head in heads]
+        failpoints.reach(failpoints.BEFORE_SCRIPT)
         answer = await self.hot.decide(
             account_id,
             operation,
@@ -252,6 +255,7 @@ class Decisions:
             # For good only once the epoch is raised: until then a reaper elsewhere could still land it.
             await self.loader.load(unit.account, LoadCause.FENCED)
             outcome = (await self.ledger.append([unit]))[0]
+        failpoints.reach(failpoints.BEFORE_ANSWER)
         if isinstance(outcome, Landed):
             return [ruling_of(entry, replayed=False) for entry in unit.entries]
         if isinstance(outcome, Duplicate):
