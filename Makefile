@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint proto proto-check docs docs-check clients clients-check test-clients chart lock dist image bench pictures clean
+.PHONY: help setup run test test-faults lint proto proto-check docs docs-check clients clients-check test-clients chart lock dist image bench pictures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ run: setup ## the whole service on embedded servers, with a demo catalog and acc
 
 test: setup ## the whole Python test suite on embedded servers
 	$(BIN)/python -m pytest
+
+# FIRST=n begins at sequence n and leaves the faults alone out: what is wrong in a run says how to see it again.
+SEED ?= 1
+ROUNDS ?= 20
+test-faults: setup ## load while everything breaks, then an audit: SEED=n ROUNDS=n
+	$(BIN)/python -m tests.faults --seed $(SEED) --rounds $(ROUNDS) $(if $(FIRST),--first $(FIRST),--alone)
 
 lint: setup ## ruff, mypy --strict, buf lint, hadolint
 	$(BIN)/ruff check .

@@ -22,6 +22,7 @@ ROWS: Final = tuple(
         (r"make (run|dev)( +#.*)?", _SERVER),
         (r"(\.venv/bin/)?creditd dev( --demo)?( --transport \w+)?( +#.*)?", _SERVER),
         (r"make test( +#.*)?", "it is what runs this"),
+        (r"make test-faults( [A-Z]+=\S+)*( +#.*)?", "minutes of load; .ci/run runs a part of it"),
         (r"make setup( +#.*)?", "was run before the tests, which use its .venv"),
         (
             r"(LANGUAGES='[a-z ]+' )?make (clients|clients-check|test-clients)( +#.*)?",

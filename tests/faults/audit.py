@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
-from tests.faults.journal import DENIED, Journal, Op
+from tests.faults.journal import DENIED, REFUSED, Journal, Op
 
 _ROWS = """
 SELECT account, sequence, id, kind, credit, amount, balance_after, idempotency_key, grant_id, reservation_id,
@@ -149,6 +149,8 @@ class Account:
         if self.held != sum(self.holds.values()):
             self._wrong(row, f"{self.held} is held, the holds hold {sum(self.holds.values())}")
         self.drifted += bool(row.credit) and row.balance_after != self.balance
+        if row.credit and row.balance_after > self.balance:
+            self._wrong(row, f"{row.balance_after} are told as the balance, {self.balance} are there")
 
     def _wrong(self, row: Row, problem: str) -> None:
         self.problems.append(f"{self.name} entry {row.sequence} ({row.kind} {row.id}): {problem}")
@@ -209,7 +211,7 @@ def _operation(op: Op, rows: list[Row]) -> list[str]:
         late = [
             attempt
             for attempt in op.attempts
-            if attempt.outcome == DENIED and rows and rows[0].recorded < attempt.wall - 1
+            if attempt.outcome in {DENIED, REFUSED} and rows and rows[0].recorded < attempt.wall - 1
         ]
         return [f"it was denied after entry {rows[0].sequence} had landed: {op}"] if late else []
     if op.kind == "release" and not rows:

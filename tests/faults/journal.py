@@ -70,7 +70,7 @@ class Op:
         tries = "; ".join(
             f"{attempt.began:.3f}-{attempt.ended:.3f} {attempt.server} {attempt.code} {attempt.outcome} "
             f"{attempt.facts or ''}"
-            for attempt in self.attempts
+            for attempt in [*self.attempts[:2], *self.attempts[2:][-3:]]
         )
         return f"{self.kind} {self.account} {self.key} {self.asked} [{tries}]"
 

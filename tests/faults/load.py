@@ -35,8 +35,8 @@ SHORT_TTL_S: Final = 2
 LONG_TTL_S: Final = 3600
 
 _UNKNOWN_CODES = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
-# Refusals that say what the caller must expect: the reservation's time was over.
-_EXPECTED = {("extend", "RESERVATION_EXPIRED")}
+# Refusals that say what the caller must expect: it has gone on without an answer, or the reservation's time was over.
+_EXPECTED = {("extend", f"RESERVATION_{ended}") for ended in ("EXPIRED", "COMMITTED", "RELEASED")}
 
 
 class Caller:
@@ -354,6 +354,7 @@ class Load:
             return code, REFUSED, {}
         if not self._is_allowed(code):
             self.journal.wrong.append(f"{code} {_text(answer)} to {op}")
+            return code, REFUSED, {}
         return code, UNKNOWN, {}
 
     def _is_allowed(self, code: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -136,9 +135,12 @@ class Round:
             self.result.recovered.setdefault(name, []).append(time.monotonic() - began)
 
     async def _emptied(self) -> None:
-        async with asyncio.timeout(40):
-            while await self.stack.outbox_depth():
-                await asyncio.sleep(0.1)
+        try:
+            async with asyncio.timeout(RECOVERY_S):
+                while await self.stack.outbox_depth():
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            self.result.wrong.append(f"{await self.stack.outbox_depth()} units stay in the outbox")
 
     async def _audit(self) -> Audit:
         async with self.stack.sql() as connection:
@@ -152,12 +154,14 @@ class Round:
         async with self.stack.channel(server) as channel, self.stack.redis() as redis:
             ledger, caller = LedgerStub(channel), Caller(self.stack, self.load.journal)
             for account in found.accounts.values():
-                request = ledger_pb2.VerifyAccountRequest(account=account.name)
-                verified = await ledger.VerifyAccount(request, timeout=30)
+                verified = await ledger.VerifyAccount(
+                    ledger_pb2.VerifyAccountRequest(account=account.name), timeout=30, wait_for_ready=True
+                )
                 problems += [f"{account.name}: {difference}" for difference in verified.differences]
                 hot = await _hot_balance(redis, account.name)
                 stub = caller.uses[self.rng.choice(self.stack.servers).name]
-                answer = await stub.GetBalance(pb.GetBalanceRequest(account=account.name), timeout=30)
+                request = pb.GetBalanceRequest(account=account.name)
+                answer = await stub.GetBalance(request, timeout=30, wait_for_ready=True)
                 balance = answer.balances[0]
                 told = (balance.available_micros, balance.held_micros, balance.debt_micros)
                 # Holds that have expired since the audit are released on a touch.
@@ -201,7 +205,5 @@ async def one_round(stack: Stack, seed: int, number: int, plan: list[Planned] | 
         return await running.run()
     except Exception as error:  # whatever it was, it is told with the round's number
         running.result.wrong.append(f"{type(error).__name__}: {error}")
-        for server in stack.servers:
-            server.signal(signal.SIGCONT)
         await stack.heal()
-        raise
+        return running.result

@@ -42,7 +42,7 @@ SETTINGS = {
 
 QUICK_CHANNEL = [
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 1000),  # which is also how long an attempt to connect may take
     ("grpc.max_reconnect_backoff_ms", 200),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
