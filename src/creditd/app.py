@@ -25,6 +25,7 @@ from creditd.workers.reaper import Reaper
 _log = logging.getLogger(__name__)
 
 CHECKPOINT_INTERVAL_S = 1.0
+OUTDATE_INTERVAL_S = 0.25
 
 
 def wall_ms() -> int:
@@ -87,6 +88,7 @@ async def open_engine(settings: Settings, *, wall_ms: Callable[[], int] = wall_m
 
         for worker in (
             Worker("reaper", reaper.sweep, interval_s=settings.reaper_interval_s),
+            Worker("outdated-states", engine.loader.outdate, interval_s=OUTDATE_INTERVAL_S),
             Worker("checkpoints", checkpointer.sweep, interval_s=CHECKPOINT_INTERVAL_S),
             Worker("catalog-watch", watch_catalog, interval_s=settings.catalog_poll_s),
         ):

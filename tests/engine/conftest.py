@@ -95,9 +95,10 @@ class World:
     clock: FakeClock
     engines: list[Engine]
 
-    async def replica(self) -> Engine:
+    async def replica(self, url: str = "") -> Engine:
+        """Another engine; `url` is where it looks for the hot store, if not where the others do."""
         ledger = await Ledger.connect(self.dsn, timeout_s=10)
-        hot = HotStore(self.url, timeout_s=5, record_ttl_ms=300_000, idle_ttl_ms=0, wall_ms=self.clock)
+        hot = HotStore(url or self.url, timeout_s=5, record_ttl_ms=300_000, idle_ttl_ms=0, wall_ms=self.clock)
         engine = Engine(
             ledger,
             hot,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgpack
+from redis.asyncio import Redis
 from tests.faults import faults as catalog
 from tests.faults.audit import Audit, audit, rows_of
 from tests.faults.faults import Fault, Scene
@@ -178,13 +179,14 @@ class Round:
         return problems
 
 
-async def _hot_balance(redis: object, account: str) -> tuple[int, int, int] | None:
+async def _hot_balance(redis: Redis, account: str) -> tuple[int, int, int] | None:
     """Available, held and debt in the hot state, read as kernel.lua lays it out."""
     from creditd.hot.keys import state_key
 
-    packed = await redis.hget(state_key(account), "$credits")  # type: ignore[attr-defined]
-    if packed is None:
-        return None
+    head, packed = await redis.hmget(state_key(account), "m", "$credits")
+    run_id = (await redis.info("server"))["run_id"]
+    if head is None or packed is None or msgpack.unpackb(head)[1] != run_id:
+        return None  # of an earlier life of the server: nothing is decided on it
     _order, available, held, _granted, debt, *_rest = msgpack.unpackb(packed)
     return available, held, debt
 

@@ -12,6 +12,7 @@ from creditd.domain.grants import Grant, burn_key
 from creditd.domain.state import Balances, GrantState, Segment, open_segment
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.control_types import BalanceView, CreditBalance, GrantBalance
+from creditd.engine.fence import Fence
 from creditd.engine.history import History
 from creditd.engine.load import LoadCause, Loader
 from creditd.engine.policies import Policies
@@ -32,6 +33,7 @@ class BalanceReader:
     policies: Policies
     catalogs: Catalogs
     loader: Loader
+    fence: Fence
     history: History
     _grants: dict[str, tuple[Epoch, dict[str, Grant]]] = field(default_factory=dict)
 
@@ -109,7 +111,9 @@ class BalanceReader:
             for _ in range(_LOADS_MAX):
                 state = await self.hot.read(account.id)
                 if state is not None and max(now, state.segment.at) < state.segment.end:
-                    return state.segment, state.epoch
+                    if await self.fence.holds(account.id, state.epoch):
+                        return state.segment, state.epoch
+                    continue
                 cause = LoadCause.COLD if state is None else LoadCause.ROLLED
                 await self.loader.load(account.id, cause)
         except HotUnavailable:

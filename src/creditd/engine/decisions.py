@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
@@ -17,6 +18,7 @@ from creditd.engine import failpoints
 from creditd.engine.catalogs import Catalogs
 from creditd.engine.commit import Committer
 from creditd.engine.explain import explain, explain_not_entitled
+from creditd.engine.fence import Fence
 from creditd.engine.heads import Head, entry_of, ruling_of
 from creditd.engine.hold_entries import settles_of
 from creditd.engine.ids import NewId
@@ -80,9 +82,11 @@ class Decisions:
     new_id: NewId
     tiers: TierCounts = field(default_factory=TierCounts)
     reservations: Reservations = field(init=False)
+    fence: Fence = field(init=False)
 
     def __post_init__(self) -> None:
-        self.reservations = Reservations(self.hot, self.lookup)
+        self.fence = Fence(self.ledger, self.hot, self.loader)
+        self.reservations = Reservations(self.hot, self.lookup, self.fence)
 
     async def check(self, use: Use) -> Ruling:
         """May this be used now? Changes nothing."""
@@ -94,26 +98,27 @@ class Decisions:
                 policy = await self.policies.resolve(account, now)
                 prepared = self.tiers.prepare((use,), policy, now)[0]
             except CreditdError:
-                if await self._is_current(account, now):
+                if await self._is_current(account, now, binding=False):
                     raise
                 continue
             if prepared.denied:
-                if await self._is_current(account, now):
+                if await self._is_current(account, now, binding=False):
                     steps = explain_not_entitled(prepared) if use.explain else ()
                     return replace(not_entitled(prepared), explanation=steps)
                 continue
             operation = Operation(now, account.policy_version, (prepared.draw,))
             try:
                 answer = await self.hot.check(use.account, operation, self.catalogs.revision)
+                if not isinstance(answer, Denied):
+                    late_at = await self._make_ready(account.id, operation, answer, late_at)
+                    continue
             except HotUnavailable:
                 return await self._check_on_ledger(account, operation, prepared)
-            if isinstance(answer, Denied):
-                ruling = ruling_of_drawn(prepared, answer.drawn[0], for_check=True)
-                if not use.explain:
-                    return ruling
-                grants = _grants_of(prepared, await self.loader.hot_segment(account.id))
-                return replace(ruling, explanation=explain(prepared, answer.drawn[0], grants))
-            late_at = await self._make_ready(account.id, operation, answer, late_at)
+            ruling = ruling_of_drawn(prepared, answer.drawn[0], for_check=True)
+            if not use.explain:
+                return ruling
+            grants = _grants_of(prepared, await self.loader.hot_segment(account.id))
+            return replace(ruling, explanation=explain(prepared, answer.drawn[0], grants))
         raise _gave_up()
 
     async def consume(self, use: Use) -> Ruling:
@@ -205,6 +210,16 @@ class Decisions:
         if isinstance(answer, Decided):
             self.tiers.landed(account_id, operation.draws)
             return await self._landed(attempt, units[0], landing[0])
+        try:
+            return await self._not_decided(attempt, operation, prepared, answer)
+        except HotUnavailable as error:
+            # The decision was answered: whatever got lost after it was none.
+            raise HotUnavailable(str(error), sent=False) from error
+
+    async def _not_decided(
+        self, attempt: _Attempt, operation: Operation, prepared: list[Prepared], answer: Answer
+    ) -> list[Ruling]:
+        """What follows from an answer by which nothing was taken now."""
         if isinstance(answer, Again):
             unit = unit_of(decode_outbox(attempt.unit_id, answer.outbox))
             return await self._landed(attempt, unit, self.committer.submit(unit))
@@ -213,11 +228,12 @@ class Decisions:
         if isinstance(answer, Reused):
             raise await self._reused(attempt.uses[answer.index])
         if isinstance(answer, Denied):
-            return await self._denied(attempt, prepared, answer.drawn)
+            return await self._denied(attempt, prepared, answer)
         if isinstance(answer, Undecided) and answer.code is Code.HOLD:
             for use in attempt.uses:
                 await self.reservations.must_exist(use, operation)
             raise Retry
+        account_id = attempt.uses[0].account
         attempt.late_at = await self._make_ready(account_id, operation, answer, attempt.late_at)
         raise Retry
 
@@ -238,14 +254,14 @@ class Decisions:
         units = [unit for unit in map(unit_of, left) if unit.account == account_id]
         await asyncio.gather(*(asyncio.shield(self.committer.submit(unit)) for unit in units))
 
-    async def _denied(
-        self, attempt: _Attempt, prepared: list[Prepared], drawn: tuple[Drawn, ...]
-    ) -> list[Ruling]:
-        """A denial binds only when the operation was not applied before under the same key."""
+    async def _denied(self, attempt: _Attempt, prepared: list[Prepared], answer: Denied) -> list[Ruling]:
+        """A denial binds only when the operation was not applied before under the same key, on the newest state."""
         replay = await self._replay_from_ledger(attempt)
         if replay is not None:
             return replay
-        return [_denial(prepared, drawn)]
+        if not await self.fence.holds(attempt.uses[0].account, answer.epoch):
+            raise Retry
+        return [_denial(prepared, answer.drawn)]
 
     async def _landed(self, attempt: _Attempt, unit: Unit, landing: asyncio.Future[Outcome]) -> list[Ruling]:
         outcome = await asyncio.shield(landing)
@@ -253,7 +269,8 @@ class Decisions:
             raise InvalidArgument(f"the ledger can't store the request: {outcome.problem}")
         if isinstance(outcome, Fenced):
             # For good only once the epoch is raised: until then a reaper elsewhere could still land it.
-            await self.loader.load(unit.account, LoadCause.FENCED)
+            with suppress(HotUnavailable):
+                await self.loader.load(unit.account, LoadCause.FENCED)
             outcome = (await self.ledger.append([unit]))[0]
         failpoints.reach(failpoints.BEFORE_ANSWER)
         if isinstance(outcome, Landed):
@@ -354,22 +371,22 @@ class Decisions:
                 return
         raise _gave_up()
 
-    async def _is_current(self, account: Account, now: int) -> bool:
+    async def _is_current(self, account: Account, now: int, *, binding: bool = True) -> bool:
         """Whether the account's policy and the catalog, as this replica knows them, are still the newest.
 
         Asked before a refusal that needs no decision: what goes ahead is compared inside the script anyway. When
-        they are not current, they are afterwards.
+        they are not current, they are afterwards. What is `binding` is not said by the hot store alone.
         """
         nothing = Operation(now, account.policy_version, ())
         try:
             answer = await self.hot.check(account.id, nothing, self.catalogs.revision)
+            if isinstance(answer, Denied):
+                return not binding or await self.fence.holds(account.id, answer.epoch)
+            await self._make_ready(account.id, nothing, answer, now)
         except HotUnavailable:
             newer = await self.catalogs.refresh()
             self.policies.forget(account.id)
             return not newer and (await self.policies.account(account.id)).revision == account.revision
-        if isinstance(answer, Denied):
-            return True
-        await self._make_ready(account.id, nothing, answer, now)
         return False
 
     async def _make_ready(self, account_id: str, operation: Operation, answer: Answer, late_at: int) -> int:

@@ -109,7 +109,9 @@ class Engine:
         self._exceptions = ExceptionsControl(self.policies, self.catalogs, self.loader)
         self._entitlements = EntitlementsReader(self.policies, self.loader, history)
         self._grants = GrantsControl(self.catalogs, self.loader, new_id)
-        self._balances = BalanceReader(ledger, hot, self.policies, self.catalogs, self.loader, history)
+        self._balances = BalanceReader(
+            ledger, hot, self.policies, self.catalogs, self.loader, self.decisions.fence, history
+        )
         self.watches = BalanceWatches(hot, self._balances.get)
         self._refunds = Refunds(self.loader, new_id)
         self._verifier = Verifier(ledger, hot, self.policies, self.catalogs, self.loader)

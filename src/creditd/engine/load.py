@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import StrEnum
+from typing import Final
 
-from creditd.domain.accounts import Account
+from creditd.domain.accounts import Account, Epoch
 from creditd.domain.fold import fold_all
 from creditd.domain.roll import due
 from creditd.domain.state import AccountState, Segment, open_segment
@@ -27,6 +28,9 @@ from creditd.ledger.store import Ledger
 from creditd.ledger.transaction import AccountTransaction
 
 _log = logging.getLogger(__name__)
+
+UNTOLD_MAX: Final = 100_000
+"""Accounts of which is remembered that the hot store may have an old state: beyond, the oldest is found by others."""
 
 
 class LoadCause(StrEnum):
@@ -50,10 +54,15 @@ class Loader:
         self._catalogs = catalogs
         self._new_id = new_id
         self._loading: dict[str, asyncio.Task[None]] = {}
+        self._untold: dict[str, Epoch] = {}
         self.loads: Counter[LoadCause] = Counter()
 
     async def load(self, account_id: str, cause: LoadCause = LoadCause.CHANGED) -> None:
-        """Put the account's present state into the hot store; a caller that goes away stops nothing."""
+        """Put the account's present state into the hot store; a caller that goes away stops nothing.
+
+        Raises:
+            HotUnavailable: the hot store did not take it; what is asked next must be asked of the ledger.
+        """
         task = self._loading.get(account_id)
         if task is None:
             task = asyncio.create_task(self._load(account_id, cause), name=f"load {account_id}")
@@ -69,6 +78,8 @@ class Loader:
     async def _load(self, account_id: str, cause: LoadCause) -> None:
         async with self.change(account_id, cause):
             pass
+        if account_id in self._untold:
+            raise HotUnavailable("the hot store does not take the account's state", sent=False)
 
     async def close(self) -> None:
         """Wait for the loads under way."""
@@ -82,7 +93,7 @@ class Loader:
         """A transaction on the account, raised to a new epoch and rolled to now; yields it and now (ms).
 
         After the commit the new state is put into the hot store. When that is away, nothing is lost: what it holds is
-        of an older epoch, and the ledger turns decisions on it away.
+        of an older epoch, and the ledger turns decisions on it away; it is dropped as soon as the store can be told.
         """
         async with self._ledger.change(account_id) as tx:
             now = max(await self._policies.now(tx.account), tx.state.at)
@@ -94,10 +105,30 @@ class Loader:
         self.loads[cause] += 1
         segment = await self.segment(tx, now)
         self._policies.remember(tx.account)
+        await self._tell(account_id, tx.epoch, segment)
+
+    async def _tell(self, account_id: str, epoch: Epoch, segment: Segment) -> None:
         try:
-            await self._hot.put(account_id, tx.epoch, segment, self._catalogs.revision)
+            await self._hot.put(account_id, epoch, segment, self._catalogs.revision)
+            self._untold.pop(account_id, None)
         except HotUnavailable as error:
             _log.debug("state not put", extra={"account": account_id, "error": str(error)})
+            if len(self._untold) >= UNTOLD_MAX:
+                self._untold.pop(next(iter(self._untold)))
+            self._untold[account_id] = epoch
+
+    async def outdate(self) -> int:
+        """Drop the hot states that could not be replaced by newer ones, as far as the store can be told; how many."""
+        dropped = 0
+        for account_id, epoch in list(self._untold.items()):
+            try:
+                await self._hot.outdate(account_id, epoch)
+            except HotUnavailable:
+                break
+            dropped += 1
+            if self._untold.get(account_id) == epoch:
+                del self._untold[account_id]
+        return dropped
 
     async def segment(self, tx: AccountTransaction, now: int) -> Segment:
         """The segment that begins at `now` in the transaction's state."""

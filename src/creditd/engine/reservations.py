@@ -17,6 +17,7 @@ from creditd.domain.entries import INTERNAL_KEY, Entry, Kind, expiry_key, settle
 from creditd.domain.errors import FailedPrecondition, IdempotencyKeyReused, NotFound
 from creditd.domain.holds import Join
 from creditd.domain.state import Hold
+from creditd.engine.fence import Fence
 from creditd.engine.heads import Head, ruling_of
 from creditd.engine.hold_draws import NO_SUCH
 from creditd.engine.ids import fingerprint
@@ -40,6 +41,7 @@ class Reservations:
 
     hot: HotStore
     lookup: KeyLookup
+    fence: Fence
     _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     def turn(self, use: Use) -> AbstractAsyncContextManager[object]:
@@ -60,7 +62,7 @@ class Reservations:
         if use.reservation is None or use.reservation.action is Action.RESERVE:
             return uses
         found = await self.hot.find_hold(use.account, use.reservation.id)
-        if not found.is_warm:
+        if found.epoch is None:
             return None
         if found.hold is not None:
             return [complete(use, found.hold)]
@@ -92,14 +94,20 @@ class Reservations:
         return ended if isinstance(ended, Ruling) else [ended]
 
     async def must_exist(self, use: Use, operation: Operation) -> None:
-        """Called when a hold was not as the operation took it to be.
+        """Called when a hold was not as the operation took it to be; without an error it is worth another try.
 
         Raises:
             NotFound: it was looked for everywhere.
+            HotUnavailable: the hot store is away.
         """
         if use.reservation is None or not any(is_probe(draw.hold) for draw in operation.draws):
             return
-        if not await self.hot.knows_key(use.account, settle_key(use.reservation.id)):
+        if await self.hot.knows_key(use.account, settle_key(use.reservation.id)):
+            return
+        found = await self.hot.find_hold(use.account, use.reservation.id)
+        if found.epoch is None or found.hold is not None:
+            return
+        if await self.fence.holds(use.account, found.epoch):
             raise NotFound("reservation", use.reservation.id)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from creditd.domain.accounts import Epoch
 from creditd.domain.decide import Drawn
 from creditd.hot.codec import decode_drawn, unpack
+
+_NO_EPOCH: Final = Epoch(0, 0)
 
 
 class Code(StrEnum):
@@ -37,10 +39,14 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The last of `drawn` was denied; nothing changed. From check.lua also without a denial."""
+    """The last of `drawn` was denied; nothing changed. From check.lua also without a denial.
+
+    `epoch` is that of the state which it was decided on.
+    """
 
     at: int
     drawn: tuple[Drawn, ...]
+    epoch: Epoch = field(default=_NO_EPOCH, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +115,12 @@ def decode_answer(reply: list[Any]) -> Answer:
     """The answer in a reply of check.lua or decide.lua."""
     code: bytes = reply[0]
     if code == b"ok":
-        if len(reply) == 3:
-            return Denied(reply[1], _drawn(reply[2]))
+        if len(reply) == 5:
+            return _denied(reply)
         epoch = Epoch(reply[3], int(reply[4]))
         return Decided(reply[1], reply[2], epoch, reply[5], _drawn(reply[6]))
     if code == b"deny":
-        return Denied(reply[1], _drawn(reply[2]))
+        return _denied(reply)
     if code == b"replay":
         return Replayed(tuple(_record(item) for item in reply[2:]), reply[1] or None)
     if code == b"again":
@@ -139,6 +145,10 @@ def decode_outbox(unit_id: str, value: bytes) -> OutboxUnit:
         heads=tuple(_head(head) for head in heads),
         drawn=tuple(decode_drawn(result) for result in results),
     )
+
+
+def _denied(reply: list[Any]) -> Denied:
+    return Denied(reply[1], _drawn(reply[2]), Epoch(reply[3], int(reply[4])))
 
 
 def _drawn(packed: bytes) -> tuple[Drawn, ...]:

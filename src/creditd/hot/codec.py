@@ -181,12 +181,12 @@ def decode_state(fields: Mapping[bytes, bytes]) -> HotState | None:
     return HotState(segment, Epoch(number, int(nonce)), run_id)
 
 
-def is_of_run(packed: bytes | None, run_id: str) -> bool:
-    """Whether the field `m` is there, of this layout, and was put by the server of this run."""
+def epoch_of(packed: bytes | None, run_id: str) -> Epoch | None:
+    """The epoch in the field `m`; None unless it is there, of this layout, and was put by the server of this run."""
     if packed is None:
-        return False
-    form, run, *_rest = unpack(packed)
-    return bool(form == FORMAT and run == run_id)
+        return None
+    form, run, number, nonce, *_rest = unpack(packed)
+    return Epoch(number, int(nonce)) if form == FORMAT and run == run_id else None
 
 
 def _decode_credit(value: list[Any]) -> SegmentCredit:

@@ -22,8 +22,8 @@ from creditd.hot.codec import (
     decode_state,
     encode_operation,
     encode_segment,
+    epoch_of,
     hold_field,
-    is_of_run,
     pack,
 )
 from creditd.hot.connection import Address, Connection, HotUnavailable, OnReply, Reply, into, open_connection
@@ -57,9 +57,9 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class HotHold:
-    """What the hot store knows of a hold. Not `is_warm`: there is no state of the account to tell."""
+    """What the hot store knows of a hold, in the state of an epoch; without one there is no state of the account."""
 
-    is_warm: bool
+    epoch: Epoch | None
     hold: Hold | None
 
 
@@ -152,6 +152,10 @@ class HotStore:
         keys = self._unit_keys(account, idempotency_keys)
         await self._script(scripts.DROP, keys, epoch.number, unit_id)
 
+    async def outdate(self, account: str, epoch: Epoch) -> None:
+        """Drop an account's hot state if it is of the epoch or older; a full store does so, too."""
+        await self._script(scripts.DROP, self._unit_keys(account, ()), epoch.number, "")
+
     async def forget(self, account: str) -> None:
         """Drop an account's hot state, whatever it is: the next call loads it from the ledger."""
         connection = await self._connected()
@@ -188,9 +192,8 @@ class HotStore:
         """An open hold as the hot state has it, without reading the rest."""
         connection = await self._connected()
         packed, value = await connection.call("HMGET", state_key(account), "m", hold_field(hold_id))
-        if not is_of_run(packed, connection.run_id):
-            return HotHold(is_warm=False, hold=None)
-        return HotHold(is_warm=True, hold=None if value is None else decode_hold(hold_id, value))
+        epoch = epoch_of(packed, connection.run_id)
+        return HotHold(epoch, None if epoch is None or value is None else decode_hold(hold_id, value))
 
     async def knows_key(self, account: str, key: str) -> bool:
         """Whether the record of an idempotency key is there."""

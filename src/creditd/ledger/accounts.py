@@ -9,7 +9,7 @@ from typing import Any, Final
 import asyncpg
 import orjson
 
-from creditd.domain.accounts import Account, PendingPlan, Subscription, SubscriptionStatus
+from creditd.domain.accounts import Account, Epoch, PendingPlan, Subscription, SubscriptionStatus
 from creditd.domain.entries import Entry
 from creditd.domain.errors import NotFound
 from creditd.domain.fold import fold_all
@@ -98,6 +98,13 @@ async def keep_version(connection: Connection, account: Account, at: int) -> Non
     """Keep what decides for an account from `at` on."""
     document = encode_account(account)
     await connection.execute(_SQL["keep_version"], account.id, account.revision, at, document)
+
+
+async def epochs(connections: Connections, ids: Sequence[str]) -> dict[str, Epoch]:
+    """See `Ledger.epochs`."""
+    async with connections.session() as connection:
+        rows = await connection.fetch(_SQL["epochs"], ids)
+    return {row["account"]: Epoch(row["epoch"], row["nonce"]) for row in rows}
 
 
 async def listed(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
-from creditd.domain.accounts import Account, TestClock
+from creditd.domain.accounts import Account, Epoch, TestClock
 from creditd.domain.catalog import Catalog, Plan
 from creditd.domain.entries import Entry, Kind
 from creditd.domain.grants import Grant
@@ -182,6 +182,10 @@ class Ledger:
     async def get_account(self, account: str) -> Account | None:
         """An account with its subscriptions."""
         return await accounts.get(self._connections, account)
+
+    async def epochs(self, ids: Sequence[str]) -> dict[str, Epoch]:
+        """The epoch in force of each account; unknown ones are left out."""
+        return await accounts.epochs(self._connections, ids)
 
     async def list_accounts(
         self, *, limit: int, after_id: str = "", prefix: str = "", labels: Mapping[str, str] | None = None

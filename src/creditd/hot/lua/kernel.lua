@@ -415,7 +415,7 @@ local function reordered(work, op)
 end
 
 -- Decides an operation. Returns a reply code, the instant, the results and the changed working copy:
--- ok, deny; cold (no state of this run), policy, catalog (the caller is behind), roll, late, range, price (with the
+-- ok, deny (with the working copy as it was changed by then); cold (no state of this run), policy, catalog (the caller is behind), roll, late, range, price (with the
 -- counters of the tiers of the draw in the results' place), hold (not as the caller takes it to be, or not there).
 local function decide(op)
   local revision = redis.call('GET', KEYS[2])
@@ -438,7 +438,7 @@ local function decide(op)
       error(result, 0)
     end
     results[i] = result
-    if result[1] then return 'deny', at, results end
+    if result[1] then return 'deny', at, results, work end
   end
   return 'ok', at, results, work
 end

@@ -4,6 +4,9 @@ SET epoch = epoch + 1, nonce = $2
 WHERE account = $1
 RETURNING epoch, nonce;
 
+-- epochs: the fences of some accounts.
+SELECT account, epoch, nonce FROM account_heads WHERE account = ANY ($1::text[]);
+
 -- insert_head: the fence of a new account.
 INSERT INTO account_heads (account, epoch, nonce) VALUES ($1, 1, $2);
 
