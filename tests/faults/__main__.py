@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import shutil
 import sys
 import tempfile
@@ -59,7 +58,6 @@ async def _run(arguments: argparse.Namespace) -> list[Result]:
     plans = _plans(arguments)
     for first in range(0, len(plans), ROUNDS_PER_STACK):
         folder = Path(tempfile.mkdtemp(prefix="creditd-faults-"))
-        kept = folder
         try:
             async with stack(folder / "stack") as running:
                 await sell(running)
@@ -72,15 +70,18 @@ async def _run(arguments: argparse.Namespace) -> list[Result]:
                     result = await one_round(running, arguments.seed, number, plan)
                     results.append(result)
                     _tell(arguments.seed, result)
+                    if result.wrong:
+                        _keep_logs(folder, RESULTS / f"logs-{arguments.seed}" / f"round{number}")
         finally:
-            if any(result.wrong for result in results):
-                kept = RESULTS / f"logs-{arguments.seed}"
-                for log in folder.glob("stack/*.log"):
-                    kept.mkdir(parents=True, exist_ok=True)
-                    with contextlib.suppress(OSError):
-                        shutil.copy(log, kept)
             shutil.rmtree(folder, ignore_errors=True)
     return results
+
+
+def _keep_logs(folder: Path, kept: Path) -> None:
+    """Keep what the servers have said so far."""
+    kept.mkdir(parents=True, exist_ok=True)
+    for log in folder.glob("stack/*.log"):
+        shutil.copy(log, kept)
 
 
 def _tell(seed: int, result: Result) -> None:
