@@ -24,6 +24,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "sidecar": frozenset({"", "domain", "engine", "v1"}),
     "embedded": frozenset(),
     "config": frozenset({"", "domain", "logs"}),
+    "heap": frozenset(),
     "logs": frozenset({""}),
 }
 # `app` is where the parts are put together.

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from creditd import heap
 from creditd.config import Settings
 from creditd.engine.engine import Engine, EngineSettings
 from creditd.hot.connection import HotUnavailable
@@ -73,9 +74,16 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
         reaper = Reaper(engine, age_ms=int(settings.reaper_age_s * 1000), wall_ms=wall_ms)
         checkpointer = Checkpointer(engine, every=settings.checkpoint_every)
 
+        settled = 0
+
         async def watch_catalog() -> None:
+            nonlocal settled
             if await engine.catalogs.refresh():
                 await engine.catalog_control.announce(engine.catalogs.revision)
+            # Also a revision that a request has met first.
+            if engine.catalogs.revision != settled:
+                settled = engine.catalogs.revision
+                heap.settle()
 
         for worker in (
             Worker("reaper", reaper.sweep, interval_s=settings.reaper_interval_s),

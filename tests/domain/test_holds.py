@@ -197,8 +197,8 @@ def test_an_extend_that_is_denied_leaves_everything_as_it_was() -> None:
 
 
 def test_a_window_that_is_over_is_left_alone() -> None:
-    charge = Charge("l:day", 0, 100, cap=10, delta=4)
-    held = take(replace(RESERVE, charges=(charge,)), segment()).segment
+    charge = Charge("l:day", 0, 100, cap=10)
+    held = take(replace(RESERVE, units=4, charges=(charge,)), segment()).segment
     step = settle(held.holds["h"], cost=0, units=1, usage={}, keep_open=False)
 
     during = take(Draw("chat", Mode.RECORD, "ai", hold=step), held, now=99)

@@ -17,7 +17,7 @@ START = 1_893_456_000_000
 
 
 def use(segment: Segment, rule: WindowRule, now: int, units: int) -> tuple[Segment, Outcome]:
-    draw = Draw("feature", charges=(rule.charge("l", now, MAX, delta=units),))
+    draw = Draw("feature", units=units, charges=(rule.charge("l", now, MAX),))
     decision = decide(segment, Operation(now, 1, (draw,)))
     return decision.segment, decision.outcome
 

@@ -145,14 +145,12 @@ class Generator:
     def charge(self, key: str, window: tuple[int, int]) -> Charge:
         cap = -1 if self.chance(0.15) else self.amount()
         if key == "gauge":
-            return Charge(key, 0, 0, cap, self.upto(8) - 4, self.chance(0.1))
-        micros = key.startswith("b:")
-        delta = 0 if micros else self.upto(6)
+            return Charge(key, 0, 0, cap, self.chance(0.1))
         if key == "first":
             start = self.upto(199)
-            return Charge(key, start, start + self.upto(60), cap, delta, self.chance(0.1), opens=True)
+            return Charge(key, start, start + self.upto(60), cap, self.chance(0.1), opens=True)
         also = (("slide@1", self.pick((0, 100))), ("l:b", window[0])) if key == "slide@0" else ()
-        return Charge(key, *window, cap, delta, self.chance(0.1), micros, also=also)
+        return Charge(key, *window, cap, self.chance(0.1), key.startswith("b:"), also=also)
 
     def tier(self, key: str, window: tuple[int, int]) -> TierCount:
         low = 0 if self.chance(0.7) else self.upto(6)
@@ -177,6 +175,7 @@ class Generator:
             amount=self.amount() if credit else 0,
             floor=self.upto(6) if credit and self.chance(0.2) else 0,
             overage=overage,
+            units=self.upto(8) - 4 if keys == ["gauge"] else self.upto(6),
             charges=tuple(self.charge(key, window) for key in keys),
             cap=self.upto(12) if credit and self.chance(0.2) else -1,
             cap_by="b:b",

@@ -324,9 +324,9 @@ def _counter_room(
             if draw.mode is Mode.ENFORCE and draw.amount > room:
                 return None, 0, (Denial.BUDGET_EXCEEDED, charge.key, draw.amount - room)
             micros_room = room if micros_room < 0 else min(micros_room, room)
-        elif charge.delta > room:
+        elif draw.units > room:
             if draw.mode is Mode.ENFORCE or draw.credit or room == 0:
-                return None, 0, (Denial.LIMIT_EXCEEDED, charge.key, charge.delta - room)
+                return None, 0, (Denial.LIMIT_EXCEEDED, charge.key, draw.units - room)
             units = room if units is None else min(units, room)
     return units, micros_room, None
 
@@ -400,7 +400,7 @@ def _count(
     charges = () if isinstance(draw.hold, Settle) else draw.charges
     for place, charge in enumerate(charges):
         start, end = spans[place]
-        delta = facts.charged if charge.micros else charge.delta
+        delta = facts.charged if charge.micros else draw.units
         if units is not None and not charge.micros:
             delta = min(delta, units)
         applied[place] = delta = max(delta, -after[place])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self, TypeVar
 
 from creditd.domain.catalog import BurnOrder
 from creditd.domain.holds import HoldStep, Pairs
 from creditd.domain.state import Balances, Segment
+
+T = TypeVar("T")
 
 
 class Mode(IntEnum):
@@ -20,12 +23,12 @@ class Mode(IntEnum):
 
 
 class Charge(NamedTuple):
-    """A counter that a draw touches: `delta` units in the window [start, end), at most `cap` (-1 = unlimited).
+    """A counter that a draw touches: at most `cap` (-1 = unlimited) in the window [start, end).
 
     A tuple, as an operation may have dozens of them: it is made four times as fast as a frozen dataclass.
 
-    With `micros` it counts what the draw burns and `delta` is 0. `soft` counters never deny. A gauge has start
-    and end 0; its delta may be negative and it never goes below 0. One that `opens` counts in the counter's own window
+    It counts the draw's units, or with `micros` what the draw burns. `soft` counters never deny. A gauge has start
+    and end 0; its units may be negative and it never goes below 0. One that `opens` counts in the counter's own window
     while that lasts, and in [start, end) only when it is over. `also` are other counters, with the starts of their
     windows, whose use counts as this one's: the earlier parts of a sliding window.
     """
@@ -34,11 +37,38 @@ class Charge(NamedTuple):
     start: int
     end: int
     cap: int
-    delta: int = 0
     soft: bool = False
     micros: bool = False
     opens: bool = False
     also: tuple[tuple[str, int], ...] = ()
+
+
+class Charges(tuple[Charge, ...]):
+    """Charges that one draw after another shares: nothing in them depends on how much is used.
+
+    `forms` keeps what has been made of them once, by who made it: the bytes of dozens of charges cost more than the
+    rest of a request.
+    """
+
+    forms: dict[object, Any]
+
+    def __new__(cls, charges: Iterable[Charge] = ()) -> Self:
+        """Charges without any forms yet."""
+        made = super().__new__(cls, charges)
+        made.forms = {}
+        return made
+
+    def form(self, make: Callable[[tuple[Charge, ...]], T]) -> T:
+        """What `make` makes of the charges, made once."""
+        made: T | None = self.forms.get(make)
+        if made is None:
+            made = self.forms[make] = make(self)
+        return made
+
+
+def form_of(charges: tuple[Charge, ...], make: Callable[[tuple[Charge, ...]], T]) -> T:
+    """What `make` makes of charges: kept with those that are shared, made anew of others."""
+    return charges.form(make) if isinstance(charges, Charges) else make(charges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +104,7 @@ class TierCount:
 class Draw:
     """One thing that an operation takes: `amount` micros of `credit` ("" = none) and the counters beside it.
 
+    `units` are what its limits count; negative only for gauges.
     `cap` bounds the amount of this draw (-1 = unlimited); `cap_by` names the budget that says so.
 
     With a `hold` that it joins, all of this is held instead of burned. With one that it settles, what leaves the hold
@@ -87,6 +118,7 @@ class Draw:
     amount: int = 0
     floor: int = 0
     overage: OverageRoom | None = None
+    units: int = 0
     charges: tuple[Charge, ...] = ()
     cap: int = -1
     cap_by: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from creditd.domain.accounts import (
     ENTITLING,
@@ -35,6 +36,9 @@ from creditd.domain.periods import MS_MAX, Span, anchored_window
 from creditd.domain.rates import RateTable
 from creditd.domain.windows import WindowRule
 
+if TYPE_CHECKING:
+    from creditd.domain.charging import ChargePlan
+
 BILLING_PERIOD = Period(Unit.MONTH)
 """A subscription's period, by which overage is capped and reported, until plans carry one of their own."""
 
@@ -56,9 +60,9 @@ class LimitRule:
     limit: Limit
     source: str
 
-    def charge(self, now: int, delta: int) -> Charge:
-        """The counter that `delta` units at `now` touch."""
-        return self.window.charge(self.key, now, self.cap, delta=delta, soft=self.limit.soft)
+    def charge(self, now: int) -> Charge:
+        """The counter that a use at `now` touches."""
+        return self.window.charge(self.key, now, self.cap, soft=self.limit.soft)
 
     @property
     def is_gauge(self) -> bool:
@@ -133,7 +137,8 @@ class FeaturePolicy:
     """What an account may do with one feature. `denied` is the reason's name when it is not entitled.
 
     `granted` is all that speaks for or against it, in the order in which it counts; `inactive` are subscriptions that
-    would give it and don't entitle.
+    would give it and don't entitle. Its budgets tell uses apart by the metadata in `names`, where None is
+    the subject; `plans` has the counters of recent uses (see `charging`).
     """
 
     feature: Feature
@@ -148,6 +153,19 @@ class FeaturePolicy:
     anchor: int
     granted: tuple[Granted, ...] = ()
     inactive: tuple[tuple[Subscription, Plan], ...] = ()
+    names: tuple[str | None, ...] = field(init=False, compare=False)
+    plans: dict[tuple[str, ...], ChargePlan] = field(
+        init=False, compare=False, repr=False, default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        scopes = dict.fromkeys(budget.rule.scope for budget in self.budgets)
+        names = [
+            None if scope == "subject" else scope.removeprefix("metadata:")
+            for scope in scopes
+            if scope != "account"
+        ]
+        object.__setattr__(self, "names", tuple(names))
 
     def period(self, now: int) -> Span:
         """The account's period that contains `now`, in which graduated prices count."""

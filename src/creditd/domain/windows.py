@@ -54,19 +54,26 @@ class WindowRule:
             self._last = anchored_window(self.anchor, self.per, now)
         return self._last
 
+    def same(self, now: int) -> Span:
+        """The instants, `now` among them, at which a use touches its counter in the same way."""
+        if self.per is None:
+            return _ALWAYS
+        if self.kind is Window.FIRST_USE:
+            return Span(now, now + 1)
+        span = self.span(now)
+        return Span(span.start, span.start + self.part_ms) if self.kind is Window.SLIDING else span
+
     @property
     def part_ms(self) -> int:
         """The length of a sub-bucket of a sliding window, in ms."""
         return 0 if self.per is None else -(-sliding_ms(self.per) // SLIDING_PARTS)
 
-    def charge(
-        self, key: str, now: int, cap: int, *, delta: int = 0, soft: bool = False, micros: bool = False
-    ) -> Charge:
+    def charge(self, key: str, now: int, cap: int, *, soft: bool = False, micros: bool = False) -> Charge:
         """The counter `key` as a use at `now` touches it."""
         span = self.span(now)
         if self.per is None or self.kind is not Window.SLIDING:
             opens = self.per is not None and self.kind is Window.FIRST_USE
-            return Charge(key, span.start, span.end, cap, delta, soft, micros, opens)
+            return Charge(key, span.start, span.end, cap, soft, micros, opens)
         # A ring of sub-counters, one more than there are parts: the oldest is still counted while a piece of it is.
         ring, width = SLIDING_PARTS + 1, self.part_ms
         number = span.start // width
@@ -74,10 +81,11 @@ class WindowRule:
             (f"{key}@{earlier % ring}", earlier * width)
             for earlier in range(max(0, number - SLIDING_PARTS), number)
         )
-        return Charge(f"{key}@{number % ring}", span.start, span.end, cap, delta, soft, micros, False, also)
+        return Charge(f"{key}@{number % ring}", span.start, span.end, cap, soft, micros, False, also)
 
 
 _NEVER_ENDS = Span(0, 0)
+_ALWAYS = Span(-MS_MAX, MS_MAX)
 
 
 def _key(per: Period | None, kind: Window, time_zone: str) -> str:

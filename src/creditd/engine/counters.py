@@ -27,5 +27,5 @@ def used_now(counters: Mapping[str, Counter], charge: Charge, now: int) -> tuple
 
 def limit_status(rule: LimitRule, counters: Mapping[str, Counter], now: int) -> LimitStatus:
     """Where a limit stands at `now`."""
-    used, ends = used_now(counters, rule.charge(now, 0), now)
+    used, ends = used_now(counters, rule.charge(now), now)
     return LimitStatus(rule.cap, used, ends)

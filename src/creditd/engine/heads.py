@@ -6,14 +6,15 @@ another one began.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgpack
 
 from creditd.domain.catalog import FeatureType, Money
 from creditd.domain.decide import Charge, Draw, Drawn, Mode, OverageRoom, TierCount, owed_overage
+from creditd.domain.draws import form_of
 from creditd.domain.entries import Answer, CounterChange, Effects, Entry, GrantChange, Kind
 from creditd.domain.state import Balances
 from creditd.engine.hold_entries import pack_step, unpack_step, with_hold
@@ -21,6 +22,10 @@ from creditd.engine.requests import LimitStatus, Ruling
 
 NO_LIMIT = -1
 UNLIMITED = -2
+
+_pack = msgpack.Packer().pack
+_PAIR: Final = b"\x92"
+"""The header of an array of two: a head's own fields, and the charges, which many heads share in packed form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ class Head:
     def pack(self) -> bytes:
         """The head as bytes for the outbox."""
         draw, room, cost = self.draw, self.draw.overage, self.cost
-        packed: bytes = msgpack.packb(
+        fields: bytes = _pack(
             [
                 self.id,
                 self.account,
@@ -60,32 +65,32 @@ class Head:
                 self.occurred_at,
                 self.catalog_version,
                 None if cost is None else [cost.currency, str(cost.nanos)],
-                [draw.feature, draw.mode.value, draw.credit, draw.amount],
+                [draw.feature, draw.mode.value, draw.credit, draw.amount, draw.units],
                 None if room is None else [room.key, room.start, room.end, room.cap, room.carry_debt],
-                [[c.key, c.start, c.end, c.cap, c.delta, c.soft, c.micros] for c in draw.charges],
                 [[t.key, t.start, t.end, t.delta, t.low, t.high] for t in draw.tiers],
                 None
                 if self.kind is Kind.CONSUME
                 else [self.kind.value, self.reservation_id, pack_step(draw.hold)],
             ]
         )
-        return packed
+        return _PAIR + fields + form_of(draw.charges, _pack_charges)
 
     @classmethod
     def unpack(cls, packed: bytes) -> Head:
         """The head in `packed`; the draw has what an entry needs, not what a decision needs."""
-        fields: list[Any] = msgpack.unpackb(packed, strict_map_key=False)
-        feature, mode, credit, amount = fields[12]
-        # A head that an earlier release left in an outbox has no tiers, and no reservation.
-        kind, reservation_id, step = (fields[16] if len(fields) > 16 else None) or (Kind.CONSUME, "", None)
+        unpacked: list[Any] = msgpack.unpackb(packed, strict_map_key=False)
+        fields, charges = unpacked if len(unpacked) == 2 else _of_earlier_release(unpacked)
+        feature, mode, credit, amount, units = fields[12]
+        kind, reservation_id, step = fields[15] or (Kind.CONSUME, "", None)
         draw = Draw(
             feature=feature,
             mode=Mode(mode),
             credit=credit,
             amount=amount,
             overage=None if fields[13] is None else OverageRoom(*fields[13]),
-            charges=tuple(Charge(*charge) for charge in fields[14]),
-            tiers=tuple(TierCount(*tier) for tier in (fields[15] if len(fields) > 15 else ())),
+            units=units,
+            charges=tuple(Charge(*charge) for charge in charges),
+            tiers=tuple(TierCount(*tier) for tier in fields[14]),
             hold=unpack_step(step),
         )
         cost = fields[11]
@@ -108,21 +113,48 @@ class Head:
         )
 
 
+def _of_earlier_release(fields: list[Any]) -> tuple[list[Any], list[Any]]:
+    """What an earlier release left in an outbox: each charge said the units, tiers and reservations came later."""
+    charges, tiers = fields[14], fields[15] if len(fields) > 15 else []
+    units = next((delta for _key, _start, _end, _cap, delta, _soft, micros in charges if not micros), 0)
+    step = fields[16] if len(fields) > 16 else None
+    without = [[key, start, end, cap, soft, micros] for key, start, end, cap, _, soft, micros in charges]
+    return [*fields[:12], [*fields[12], units], fields[13], tiers, step], without
+
+
+def _pack_charges(charges: tuple[Charge, ...]) -> bytes:
+    packed: bytes = _pack([[c.key, c.start, c.end, c.cap, c.soft, c.micros] for c in charges])
+    return packed
+
+
+def _places(charges: tuple[Charge, ...]) -> tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...]]:
+    """The keys, starts and ends of charges."""
+    return (
+        tuple(charge.key for charge in charges),
+        tuple(charge.start for charge in charges),
+        tuple(charge.end for charge in charges),
+    )
+
+
+def _counted(draw: Draw, drawn: Drawn) -> list[CounterChange]:
+    """What a draw's charges have counted."""
+    keys, starts, ends = form_of(draw.charges, _places)
+    if drawn.spans:
+        starts, ends = zip(*drawn.spans, strict=True)
+    return list(map(CounterChange, keys, starts, ends, drawn.applied))
+
+
 def entry_of(head: Head, at: int, sequence: int, drawn: Drawn) -> Entry:
     """The ledger entry of what went ahead."""
     draw = head.draw
-    spans = spans_of(draw, drawn)
-    counters = [
-        CounterChange(charge.key, start, end, applied)
-        for charge, (start, end), applied in zip(draw.charges, spans, drawn.applied, strict=True)
-    ]
+    counters = _counted(draw, drawn)
     counters += [CounterChange(tier.key, tier.start, tier.end, tier.delta) for tier in draw.tiers]
     if draw.overage is not None and drawn.from_overage:
         room = draw.overage
         counters.append(CounterChange(room.key, room.start, room.end, drawn.from_overage))
     balances = drawn.balances or Balances()
     owed = drawn.debt + owed_overage(draw, drawn.from_overage)
-    limit = limit_of(draw, drawn.used, spans)
+    limit = limit_of(draw, drawn, drawn.used)
     entry = Entry(
         id=head.id,
         account=head.account,
@@ -210,23 +242,23 @@ def ruling_of(entry: Entry, *, replayed: bool) -> Ruling:
     )
 
 
-def spans_of(draw: Draw, drawn: Drawn) -> tuple[tuple[int, int], ...]:
-    """The windows that a draw's charges count in."""
-    return drawn.spans or tuple((charge.start, charge.end) for charge in draw.charges)
-
-
-def limit_of(draw: Draw, used: Iterable[int], spans: Iterable[tuple[int, int]]) -> LimitStatus | None:
+def limit_of(draw: Draw, drawn: Drawn, used: Sequence[int]) -> LimitStatus | None:
     """The tightest limit of a draw, its counters being at `used`: the least remaining; unlimited only when all are."""
-    best: tuple[int, int, int] | None = None
-    least = 0
-    for charge, count, (_start, end) in zip(draw.charges, used, spans, strict=True):
-        if charge.micros:
-            continue
-        cap = charge.cap
-        left = cap - count if cap > count else 0
-        if best is None or (cap >= 0 and (best[0] < 0 or left < least)):
-            best, least = (cap, count, end), left
-    return None if best is None else LimitStatus(*best)
+    best = -1
+    least = tightest = 0
+    for place, cap in form_of(draw.charges, _caps):
+        left = cap - used[place] if cap > used[place] else 0
+        if best < 0 or (cap >= 0 and (tightest < 0 or left < least)):
+            best, least, tightest = place, left, cap
+    if best < 0:
+        return None
+    end = drawn.spans[best][1] if drawn.spans else draw.charges[best].end
+    return LimitStatus(tightest, used[best], end)
+
+
+def _caps(charges: tuple[Charge, ...]) -> tuple[tuple[int, int], ...]:
+    """The limits among charges: the place of each and its cap."""
+    return tuple((place, charge.cap) for place, charge in enumerate(charges) if not charge.micros)
 
 
 def reason_of(feature_type: FeatureType, draw: Draw, drawn: Drawn) -> str:
@@ -241,7 +273,7 @@ def reason_of(feature_type: FeatureType, draw: Draw, drawn: Drawn) -> str:
         return "RECORDED" if draw.mode is Mode.RECORD else "ENTITLED"
     if _units_left_out(draw, drawn):
         return "PARTIALLY_COVERED"
-    limit = limit_of(draw, drawn.used, spans_of(draw, drawn))
+    limit = limit_of(draw, drawn, drawn.used)
     if limit is None:
         return "RECORDED"
     if limit.limit < 0:
@@ -253,8 +285,10 @@ def reason_of(feature_type: FeatureType, draw: Draw, drawn: Drawn) -> str:
 
 def _units_left_out(draw: Draw, drawn: Drawn) -> int:
     """How many units less than asked a PARTIAL draw on limits has counted."""
-    asked = zip(draw.charges, drawn.applied, strict=True)
-    return max((charge.delta - applied for charge, applied in asked if charge.delta > 0), default=0)
+    if draw.mode is not Mode.PARTIAL or draw.units <= 0:
+        return 0
+    counted = zip(draw.charges, drawn.applied, strict=True)
+    return max((draw.units - applied for charge, applied in counted if not charge.micros), default=0)
 
 
 def _is_beyond(draw: Draw, drawn: Drawn) -> bool:

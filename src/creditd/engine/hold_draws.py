@@ -30,8 +30,9 @@ def on_hold(draw: Draw, use: Use, usage: Mapping[str, int], *, units: int, now: 
     return replace(
         draw,
         amount=draw.amount - step.charged,
-        # What is counted is in the step; these tell how the limits stand after it.
-        charges=tuple(charge._replace(delta=0) for charge in draw.charges if not charge.micros),
+        # What is counted is in the step; the charges tell how the limits stand after it.
+        units=0,
+        charges=tuple(charge for charge in draw.charges if not charge.micros),
         hold=step,
     )
 

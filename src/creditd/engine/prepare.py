@@ -8,13 +8,14 @@ from typing import TypedDict
 
 from creditd.domain.amounts import AMOUNT_MAX
 from creditd.domain.catalog import BurnOrder, Feature, FeatureType, Money
-from creditd.domain.decide import Charge, Draw, Drawn, Mode, TierCount, owed_overage
+from creditd.domain.charging import charge_plan
+from creditd.domain.decide import Draw, Drawn, Mode, TierCount, owed_overage
 from creditd.domain.errors import InvalidArgument, NotFound, Violation
 from creditd.domain.periods import Span
-from creditd.domain.policy import BudgetPolicy, FeaturePolicy, Policy
+from creditd.domain.policy import FeaturePolicy, Policy
 from creditd.domain.rates import DEFAULT_METER, Priced, RateTable
 from creditd.domain.state import Balances
-from creditd.engine.heads import limit_of, reason_of, spans_of
+from creditd.engine.heads import limit_of, reason_of
 from creditd.engine.hold_draws import on_hold, untouched, uses_nothing
 from creditd.engine.requests import Action, Ruling, Use
 
@@ -58,13 +59,9 @@ def prepare(use: Use, policy: Policy, now: int, counted: Mapping[str, int]) -> P
         raise _refuse("cost_micros", "is only for CREDIT features with an external rate")
     # Usage that has happened is recorded whether or not the account was entitled to it.
     denied = "" if use.mode is Mode.RECORD else feature.denied
-    matching = [
-        (budget, value)
-        for budget in feature.budgets
-        if (value := budget.value_of(use.subject, use.metadata)) is not None
-    ]
+    units = usage.get(feature.feature.default_meter or DEFAULT_METER, 0)
+    plan = charge_plan(feature, use.subject, use.metadata, now)
     period = feature.period(now) if priced.tiers else Span(0, 0)
-    cap, cap_by = _per_draw(matching)
     draw = Draw(
         feature=use.feature,
         mode=use.mode,
@@ -73,15 +70,15 @@ def prepare(use: Use, policy: Policy, now: int, counted: Mapping[str, int]) -> P
         amount=priced.amount,
         floor=feature.overage.floor if feature.overage else 0,
         overage=feature.overage.room(now) if feature.overage and priced.amount else None,
-        charges=(*_charges(feature, usage, now), *_budget_charges(matching, now)),
-        cap=cap,
-        cap_by=cap_by,
+        units=units,
+        charges=plan.charges,
+        cap=plan.cap,
+        cap_by=plan.cap_by,
         tiers=tuple(
             TierCount(tier.key, period.start, period.end, tier.quantity, tier.low, tier.high)
             for tier in priced.tiers
         ),
     )
-    units = usage.get(feature.feature.default_meter or DEFAULT_METER, 0)
     draw = on_hold(draw, use, usage, units=units, now=now)
     return Prepared(use, feature, draw, usage, priced.cost, policy.index.version, denied, counted)
 
@@ -99,21 +96,6 @@ def _untouched(use: Use, policy: Policy, feature: FeaturePolicy | None, now: int
     overage = known.overage.room(now) if known.overage else None
     draw = replace(draw, order=order, overage=overage)
     return Prepared(use, known, draw, {}, None, policy.index.version, denied, {})
-
-
-def _budget_charges(matching: list[tuple[BudgetPolicy, str]], now: int) -> list[Charge]:
-    charges = [budget.charge(value, now) for budget, value in matching]
-    return [charge for charge in charges if charge is not None]
-
-
-def _per_draw(matching: list[tuple[BudgetPolicy, str]]) -> tuple[int, str]:
-    """The tightest bound on a single draw, -1 without one, and the counter that names its budget."""
-    bounds = [
-        (budget.rule.max_per_draw_micros, budget.counter(value))
-        for budget, value in matching
-        if budget.rule.max_per_draw_micros and not budget.rule.soft
-    ]
-    return min(bounds, default=(-1, ""))
 
 
 def _usage(use: Use, policy: FeaturePolicy) -> dict[str, int]:
@@ -155,13 +137,6 @@ def _reserved(use: Use) -> int | None:
     if reservation is None or reservation.action is not Action.COMMIT or reservation.is_expired:
         return None
     return None if reservation.hold is None else reservation.hold.micros
-
-
-def _charges(policy: FeaturePolicy, usage: dict[str, int], now: int) -> tuple[Charge, ...]:
-    if not policy.limits:
-        return ()
-    units = usage.get(policy.feature.default_meter or DEFAULT_METER, 0)
-    return tuple(rule.charge(now, units) for rule in policy.limits)
 
 
 def _refuse(field: str, problem: str) -> InvalidArgument:
@@ -217,7 +192,7 @@ def ruling_of_drawn(prepared: Prepared, drawn: Drawn, *, for_check: bool) -> Rul
         shortfall=drawn.shortfall,
         balances=_balances_now(draw, drawn),
         overage_used=drawn.overage_used - drawn.from_overage,
-        limit=limit_of(draw, used_before(drawn), spans_of(draw, drawn)),
+        limit=limit_of(draw, drawn, used_before(drawn)),
         value=policy.value if policy.feature.type is FeatureType.CONFIG else None,
         affordable=affordable(prepared, drawn) if for_check else 0,
         catalog_version=prepared.catalog_version,
@@ -252,7 +227,7 @@ def _why(prepared: Prepared, drawn: Drawn) -> str:
             return (
                 f"{budget}: {_credits(used)} of {_credits(charge.cap)} {draw.credit} burned, {need} asked for"
             )
-        return f"limit of {draw.feature!r}: {used} of {charge.cap} used, {charge.delta} asked for"
+        return f"limit of {draw.feature!r}: {used} of {charge.cap} used, {draw.units} asked for"
     if drawn.denial == "BUDGET_EXCEEDED":
         return "a budget has nothing left"
     need, have = _credits(draw.amount), _credits(drawn.spendable)

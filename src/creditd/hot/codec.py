@@ -11,6 +11,7 @@ import msgpack
 from creditd.domain.accounts import Epoch
 from creditd.domain.catalog import BurnOrder
 from creditd.domain.decide import Charge, Denial, Draw, Drawn, Operation
+from creditd.domain.draws import form_of
 from creditd.domain.holds import HoldStep, Join
 from creditd.domain.state import (
     Balances,
@@ -26,7 +27,8 @@ from creditd.domain.state import (
 
 FORMAT: Final = 1
 
-_pack = msgpack.Packer(use_bin_type=False).pack
+_packer = msgpack.Packer(use_bin_type=False)
+_pack = _packer.pack
 
 
 def unpack(data: bytes) -> Any:
@@ -203,13 +205,16 @@ def _sequence(value: Any) -> Iterable[Any]:
 
 def encode_operation(operation: Operation, run_id: str, revision: int) -> bytes:
     """The first argument of check.lua and decide.lua."""
-    draws = [_draw(draw) for draw in operation.draws]
-    return pack([run_id, operation.now, operation.policy_version, revision, draws])
+    draws = b"".join(map(_draw, operation.draws))
+    head = pack([run_id, operation.now, operation.policy_version, revision, ()])
+    # The draws follow in the place of the empty array at the end.
+    return head[:-1] + _array(len(operation.draws)) + draws
 
 
-def _draw(draw: Draw) -> list[Any]:
+def _draw(draw: Draw) -> bytes:
+    """A draw; its charges are spliced in, as they are packed once for many draws."""
     overage = draw.overage
-    return [
+    before = [
         draw.feature,
         draw.mode.value,
         draw.credit,
@@ -219,12 +224,27 @@ def _draw(draw: Draw) -> list[Any]:
         False
         if overage is None
         else [overage.key, overage.start, overage.end, overage.cap, int(overage.carry_debt)],
-        [_charge(item) for item in draw.charges],
+    ]
+    after = [
         draw.cap,
         draw.cap_by,
         [[tier.key, tier.start, tier.end, tier.delta, tier.low, tier.high] for tier in draw.tiers] or False,
         False if draw.hold is None else _step(draw.hold),
+        draw.units,
     ]
+    # One array of all: each of the two lists comes with a header of one byte, as arrays of up to 15 do.
+    charges = form_of(draw.charges, _charges)
+    return b"".join((_array(len(before) + 1 + len(after)), pack(before)[1:], charges, pack(after)[1:]))
+
+
+def _charges(charges: tuple[Charge, ...]) -> bytes:
+    return pack([_charge(charge) for charge in charges])
+
+
+def _array(length: int) -> bytes:
+    """The header of an array."""
+    header: bytes = _packer.pack_array_header(length)
+    return header
 
 
 def _step(step: HoldStep) -> list[Any]:
@@ -249,7 +269,6 @@ def _charge(charge: Charge) -> list[Any]:
         charge.start,
         charge.end,
         charge.cap,
-        charge.delta,
         int(charge.soft),
         int(charge.micros),
         int(charge.opens),

@@ -24,6 +24,7 @@ short because each entry carries them, and what has its default is left out:
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from itertools import starmap
 from operator import attrgetter
 from typing import Any, Final
 
@@ -104,6 +105,11 @@ def decode_detail(text: str) -> Detail:
     )
 
 
+def decode_effects(text: str | None) -> Effects:
+    """The effects alone, as their JSON has them; None when an entry has none."""
+    return _NO_EFFECTS if text is None else _decode_effects(orjson.loads(text))
+
+
 def _encode_effects(effects: Effects) -> dict[str, Any]:
     document: dict[str, Any] = {}
     if effects.grants:
@@ -137,7 +143,7 @@ def _decode_effects(document: dict[str, Any]) -> Effects:
     put = document.get("p")
     return Effects(
         grants=tuple([GrantChange(*change) for change in document.get("g", ())]),
-        counters=tuple([CounterChange(*change) for change in document.get("c", ())]),
+        counters=tuple(starmap(CounterChange, document.get("c", ()))),
         debt=document.get("d", 0),
         put=None if put is None else _grant(put),
         activated=document.get("a", ""),

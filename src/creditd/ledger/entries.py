@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from creditd.domain.entries import Entry, Kind
-from creditd.domain.fold import fold
+from creditd.domain.fold import Folding
 from creditd.domain.state import AccountState
 from creditd.ledger import folding
 from creditd.ledger.connection import Connections
@@ -44,13 +44,13 @@ async def read(connections: Connections, account: str, *, from_start: bool) -> A
 
 async def read_until(connections: Connections, account: str, at: int) -> AccountState:
     """See `Ledger.read_until`. Instants never go down along the sequence, so that the first later one ends it."""
-    state = AccountState(account)
+    folded = Folding(AccountState(account))
     async with connections.snapshot() as connection:
         async for entry in folding.tail(connection, account, 0):
-            if entry.at > at or entry.sequence != state.sequence + 1:
+            if entry.at > at or entry.sequence != folded.sequence + 1:
                 break
-            state = fold(state, entry)
-    return state
+            folded.add(entry)
+    return folded.state()
 
 
 async def checkpoint(connections: Connections, account: str) -> int:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Final
 
-from creditd.domain.entries import Entry
-from creditd.domain.fold import fold
+from creditd.domain.entries import Entry, Kind
+from creditd.domain.fold import Folding
 from creditd.domain.state import AccountState
-from creditd.ledger.codec import decode_state, encode_state
+from creditd.ledger.codec import decode_effects, decode_state, encode_state
 from creditd.ledger.connection import Connection
 from creditd.ledger.queries import load
-from creditd.ledger.rows import to_columns, to_entry, to_row
+from creditd.ledger.rows import to_columns, to_row
 
 _SQL: Final = load("entries")
 
-_PAGE: Final = 2_000
-"""Entries of a tail that are in memory at once."""
+_PAGE: Final = 500
+"""Entries of a tail that are in memory at once, and are folded before other work has its turn: some milliseconds."""
 
 
 async def read_checkpoint(connection: Connection, account: str) -> AccountState:
@@ -34,11 +34,20 @@ async def write_checkpoint(connection: Connection, state: AccountState) -> None:
 
 
 async def tail(connection: Connection, account: str, after: int) -> AsyncIterator[Entry]:
-    """The entries with a sequence above `after`, oldest first."""
+    """The entries with a sequence above `after`, oldest first, with what folding them needs and no more."""
     while True:
         rows = await connection.fetch(_SQL["tail"], account, after, _PAGE)
-        for row in rows:
-            yield to_entry(row)
+        for sequence, entry_id, at, credit, grant_id, effects in rows:
+            yield Entry(
+                id=entry_id,
+                account=account,
+                sequence=sequence,
+                kind=Kind.ADJUST,
+                at=at,
+                credit=credit,
+                grant_id=grant_id,
+                effects=decode_effects(effects),
+            )
         if len(rows) < _PAGE:
             return
         after = rows[-1]["sequence"]
@@ -54,8 +63,9 @@ async def fold_prefix(connection: Connection, state: AccountState) -> AccountSta
 
     A hole is the place of an append that has not landed yet, or never will.
     """
+    folding = Folding(state)
     async for entry in tail(connection, state.account, state.sequence):
-        if entry.sequence != state.sequence + 1:
+        if entry.sequence != folding.sequence + 1:
             break
-        state = fold(state, entry)
-    return state
+        folding.add(entry)
+    return folding.state()

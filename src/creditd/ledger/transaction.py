@@ -12,7 +12,7 @@ import asyncpg
 from creditd.domain.accounts import Account, Budget, Epoch, Override, Subscription
 from creditd.domain.entries import TOMBSTONE, Entry, Kind, tombstone_id
 from creditd.domain.errors import AlreadyExists, NotFound
-from creditd.domain.fold import fold, fold_all
+from creditd.domain.fold import Folding, fold_all
 from creditd.domain.grants import Grant
 from creditd.domain.state import AccountState
 from creditd.ledger import folding, redemptions
@@ -259,29 +259,28 @@ async def _load(
         raise NotFound("account", account_id)
     epoch = Epoch(head["epoch"], head["nonce"])
     transaction = AccountTransaction(connection, connections, account=to_account(row), epoch=epoch)
-    state = await folding.read_checkpoint(connection, account_id)
+    folded = Folding(await folding.read_checkpoint(connection, account_id))
     tombstones: list[Entry] = []
-    async for entry in folding.tail(connection, account_id, state.sequence):
-        while state.sequence + 1 < entry.sequence:
-            tombstone = _tombstone(state, entry, epoch)
+    async for entry in folding.tail(connection, account_id, folded.sequence):
+        while folded.sequence + 1 < entry.sequence:
+            tombstone = _tombstone(account_id, folded.sequence + 1, folded.at or entry.at, epoch)
             tombstones.append(tombstone)
-            state = fold(state, tombstone)
-        state = fold(state, entry)
+            folded.add(tombstone)
+        folded.add(entry)
         transaction.tail_length += 1
     if tombstones:
         await folding.insert(connection, *tombstones)
-    transaction.state = state
+    transaction.state = folded.state()
     return transaction
 
 
-def _tombstone(state: AccountState, following: Entry, epoch: Epoch) -> Entry:
-    """The entry for the hole after `state`: without effect, at the instant of what is beside it."""
-    sequence = state.sequence + 1
+def _tombstone(account: str, sequence: int, at: int, epoch: Epoch) -> Entry:
+    """The entry for a hole: without effect, at the instant of what is beside it."""
     return Entry(
-        id=tombstone_id(state.account, sequence, f"{epoch.number}.{epoch.nonce}"),
-        account=state.account,
+        id=tombstone_id(account, sequence, f"{epoch.number}.{epoch.nonce}"),
+        account=account,
         sequence=sequence,
         kind=Kind.ADJUST,
-        at=state.at or following.at,
+        at=at,
         note=TOMBSTONE,
     )

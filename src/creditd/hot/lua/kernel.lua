@@ -11,9 +11,9 @@
 --              of a reservation: what it took of grants, counted as overage, and counted in limits and budgets
 -- Operation (msgpack): {run id, now, policy version, catalog revision, {draw..}}
 --   draw    {feature, mode, credit, burn order, amount, floor, overage, {charge..}, cap, capped by, {tier..} or false,
---          {join..} or {settle..} or false}
+--          {join..} or {settle..} or false, units}
 --   overage {counter, start, end, cap, carry debt 0/1} or false
---   charge  {counter, start, end, cap, delta, soft 0/1, micros 0/1, opens 0/1, {counter, start, ..} or false}
+--   charge  {counter, start, end, cap, soft 0/1, micros 0/1, opens 0/1, {counter, start, ..} or false}
 --   tier    {counter, start, end, delta, low, high}
 --   join    {1, hold, sequence or 0 when new, expires at, description}: what is drawn is held
 --   settle  {2, hold, sequence, held less, owed, {grant, micros, ..}: returns, {counter, start, end, delta, ..},
@@ -50,8 +50,8 @@ local function load(op)
     if draw[7] then want('#' .. draw[7][1]) end
     for _, charge in ipairs(draw[8]) do
       want('#' .. charge[1])
-      if charge[9] then
-        for i = 1, #charge[9], 2 do want('#' .. charge[9][i]) end
+      if charge[8] then
+        for i = 1, #charge[8], 2 do want('#' .. charge[8][i]) end
       end
     end
     if draw[11] then
@@ -100,9 +100,9 @@ end
 -- What a charge counts as used in the window [start, finish) by `at`: its own counter and those beside it.
 local function used_by(work, charge, start, finish, at)
   local used = used_of(work, charge[1], start, finish, at)
-  if charge[9] then
-    for i = 1, #charge[9], 2 do
-      used = used + used_of(work, charge[9][i], charge[9][i + 1], 0, at)
+  if charge[8] then
+    for i = 1, #charge[8], 2 do
+      used = used + used_of(work, charge[8][i], charge[8][i + 1], 0, at)
       if used > MAX then error(RANGE, 0) end
     end
   end
@@ -150,16 +150,16 @@ local function counter_room(draw, used)
     micros_room = draw[9]
   end
   for i, charge in ipairs(draw[8]) do
-    if charge[4] >= 0 and charge[6] == 0 then
+    if charge[4] >= 0 and charge[5] == 0 then
       local room = math.max(0, charge[4] - used[i])
-      if charge[7] == 1 then
+      if charge[6] == 1 then
         if draw[2] == 1 and draw[5] > room then
           return false, 0, {'BUDGET_EXCEEDED', charge[1], draw[5] - room}
         end
         micros_room = micros_room < 0 and room or math.min(micros_room, room)
-      elseif charge[5] > room then
+      elseif draw[13] > room then
         if draw[2] == 1 or draw[3] ~= '' or room == 0 then
-          return false, 0, {'LIMIT_EXCEEDED', charge[1], charge[5] - room}
+          return false, 0, {'LIMIT_EXCEEDED', charge[1], draw[13] - room}
         end
         units = units and math.min(units, room) or room
       end
@@ -243,8 +243,8 @@ local function count(work, draw, result, units, spans, at)
   -- What a hold counts is done when it is settled; the charges only tell how the limits stand.
   for i, charge in ipairs(settles(draw) and {} or draw[8]) do
     local before = result[8][i]
-    local delta = charge[7] == 1 and charged or charge[5]
-    if units and charge[7] == 0 then delta = math.min(delta, units) end
+    local delta = charge[6] == 1 and charged or draw[13]
+    if units and charge[6] == 0 then delta = math.min(delta, units) end
     delta = math.max(delta, -before)
     local start, finish = spans[2 * i - 1], spans[2 * i]
     set_counter(work, charge[1], start, finish, used_of(work, charge[1], start, finish, at) + delta)
@@ -292,7 +292,7 @@ local function join(work, draw, result, spans, sequence)
   for i, charge in ipairs(draw[8]) do
     local n = #charges
     charges[n + 1], charges[n + 2], charges[n + 3] = charge[1], spans[2 * i - 1], spans[2 * i]
-    charges[n + 4], charges[n + 5] = result[9][i], charge[7]
+    charges[n + 4], charges[n + 5] = result[9][i], charge[6]
   end
   merge(hold[3], parts, 3, {0, 2}, 1)
   merge(hold[4], overage, 5, {0, 1, 4}, 3)
@@ -377,7 +377,7 @@ local function take(work, draw, at, sequence)
   local used, applied, spans, opened = {}, {}, {}, false
   for i, charge in ipairs(draw[8]) do
     local start, finish = charge[2], charge[3]
-    if charge[8] == 1 then
+    if charge[7] == 1 then
       opened = true
       local counter = work.counters[charge[1]]
       if counter and counter[2] > at then start, finish = counter[1], counter[2] end

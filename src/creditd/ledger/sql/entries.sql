@@ -7,8 +7,8 @@ FROM unnest(
         $15::bigint[], $16::text[], $17::text[], $18::text[], $19::text[], $20::jsonb[]
 );
 
--- tail: the entries after a sequence, oldest first, at most so many.
-SELECT {entry}
+-- tail: what folding needs of the entries after a sequence, oldest first, at most so many.
+SELECT sequence, id, at, credit, grant_id, detail -> 'e' AS effects
 FROM entries
 WHERE account = $1 AND sequence > $2
 ORDER BY sequence
