@@ -25,6 +25,7 @@ _FEATURE, _SUBJECT, _KEY = (
     COLUMNS.index("subject"),
     COLUMNS.index("idempotency_key"),
 )
+_GRANT, _DETAIL = COLUMNS.index("grant_id"), COLUMNS.index("detail")
 _REVERSES, _NOTE = COLUMNS.index("reverses"), COLUMNS.index("note")
 
 
@@ -42,10 +43,11 @@ def record_type(*names: str) -> type[tuple[Any, ...]]:
 
 
 EntryRow = record_type(*COLUMNS)
+_Part = record_type("sequence", "id", "at", "credit", "grant_id", "effects")
 _Head = record_type("epoch", "nonce")
 _Account = record_type(
     *("id", "created_at", "policy_version", "revision", "suspended", "archived", "name", "external_id"),
-    *("test_clock", "labels", "subscriptions", "overrides", "budgets"),
+    *("test_clock", "labels", "catalog_version", "subscriptions", "overrides", "budgets"),
 )
 _Grant = record_type("document", "fingerprint")
 _Catalog = record_type("version", "effective_at", "created_at", "note", "document")
@@ -211,7 +213,17 @@ def tail(tx: Transaction, account: str, after: int, limit: int) -> list[Any]:
     if record is None:
         return []
     entries = record.entries
-    return [entries[sequence] for sequence in sorted(each for each in entries if each > after)[:limit]]
+    return [_part(entries[sequence]) for sequence in sorted(each for each in entries if each > after)[:limit]]
+
+
+def _part(row: tuple[Any, ...]) -> Any:
+    """What folding needs of an entry."""
+    get = tuple.__getitem__
+    effects = orjson.loads(get(row, _DETAIL)).get("e")
+    text = None if effects is None else orjson.dumps(effects).decode()
+    return _Part(
+        (get(row, _SEQUENCE), get(row, _ID), get(row, _AT), get(row, _CREDIT), get(row, _GRANT), text)
+    )
 
 
 @query("entries", "by_keys")
@@ -323,10 +335,10 @@ def get_account(tx: Transaction, account: str) -> list[Any]:
     record = tx.record(account)
     if record is None or record.account is None:
         return []
-    return [_account_row(record)]
+    return [_account_row(record, max(tx.rows("catalogs"), default=0))]
 
 
-def _account_row(record: Any) -> Any:
+def _account_row(record: Any, catalog_version: int = 0) -> Any:
     subscriptions = []
     for values in sorted(record.subscriptions.values(), key=lambda each: (each[1], each[0])):
         document = dict(zip(_SUBSCRIPTION, values, strict=True))
@@ -337,6 +349,7 @@ def _account_row(record: Any) -> Any:
     return _Account(
         (
             *record.account,
+            catalog_version,
             orjson.dumps(subscriptions).decode() if subscriptions else None,
             _array(record.overrides),
             _array(record.budgets),

@@ -15,7 +15,7 @@ from tests.simulator.replica import Replica
 
 from creditd.domain.decide import Mode
 from creditd.domain.entries import Entry, Kind, expiry_key
-from creditd.domain.errors import CreditdError
+from creditd.domain.errors import CreditdError, Unavailable
 from creditd.domain.fold import BrokenLedger, fold_all
 from creditd.domain.state import AccountState
 from creditd.engine.heads import ruling_of
@@ -126,7 +126,8 @@ class Verdict:
                 used[change.key, change.start] += change.delta
                 for prefix, maximum in most.items():
                     beyond = used[change.key, change.start] > maximum
-                    if change.key.startswith(prefix) and beyond and change.delta > 0:
+                    enforced = entry.kind in {Kind.CONSUME, Kind.RESERVE} and change.delta > 0
+                    if change.key.startswith(prefix) and beyond and enforced:
                         self.wrong(f"{account}: {change.key} at {used[change.key, change.start]}")
         modes = {
             use.metadata.get("intent"): use.mode for intent in self.world.wishes.all for use in intent.uses
@@ -203,6 +204,8 @@ class Verdict:
                         f"{name}: the ledger says {_core(ruling_of(entry, replayed=False))}, not {_core(ruling)}"
                     )
             denied = any(isinstance(each, (Ruling, CreditdError)) and not done(each) for each in told)
+            if any(isinstance(each, Unavailable) for each in told):
+                continue
             final = use.reservation is not None and use.reservation.is_final
             if entries and not yes and not intent.unknown and (denied or intent.refusals) and not final:
                 self.wrong(f"{name}: denied or refused, and in the ledger at {entries[0].sequence}")

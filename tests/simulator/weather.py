@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from enum import Enum, auto
 
 
@@ -33,7 +34,7 @@ class Weather:
             return bad * most * source.choice((0.0, 0.0, 0.25, 1.0))
 
         self.ledger = _Chances(chance)
-        self.hot = _Chances(chance)
+        self.hot = _Chances(chance, refuses=False)
         self.rpc_lost = chance(0.03)
         self.rpc_unanswered = chance(0.03)
         self.caller_leaves = chance(0.06)
@@ -67,12 +68,12 @@ class Weather:
 
 
 class _Chances:
-    def __init__(self, chance) -> None:
+    def __init__(self, chance: Callable[[float], float], *, refuses: bool = True) -> None:
         self.each = (
             (Fate.LOST, chance(0.02)),
             (Fate.UNANSWERED, chance(0.03)),
             (Fate.LATE, chance(0.02)),
             (Fate.SLOW, chance(0.03)),
-            (Fate.REFUSED, chance(0.02)),
+            (Fate.REFUSED, chance(0.02) if refuses else 0.0),
         )
         self.any = any(each > 0 for _fate, each in self.each)

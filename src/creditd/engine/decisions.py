@@ -10,7 +10,7 @@ from typing import Final, cast
 from creditd.domain.accounts import Account
 from creditd.domain.decide import Decision, Drawn, Operation, decide
 from creditd.domain.decide import Outcome as Verdict
-from creditd.domain.entries import INTERNAL_KEY, Entry
+from creditd.domain.entries import INTERNAL_KEY, Entry, once_key
 from creditd.domain.errors import CreditdError, IdempotencyKeyReused, InvalidArgument, OutOfRange, Unavailable
 from creditd.domain.state import Segment, SegmentGrant
 from creditd.engine.catalogs import Catalogs
@@ -50,6 +50,9 @@ ATTEMPTS_MAX: Final = 30
 on one account, or a failing store, can use them up."""
 
 
+_ONCE: Final = once_key("")
+
+
 class Retry(Exception):
     """The operation was not decided, or was turned away; decide again."""
 
@@ -63,6 +66,8 @@ class _Attempt:
     late_at: int = 0
     unit_id: str = ""
     unknown: bool = False
+    doubtful: bool = False
+    revision: int = 0
 
 
 @dataclass(slots=True)
@@ -81,7 +86,7 @@ class Decisions:
     reservations: Reservations = field(init=False)
 
     def __post_init__(self) -> None:
-        self.reservations = Reservations(self.hot, self.lookup)
+        self.reservations = Reservations(self.hot, self.ledger, self.lookup)
 
     async def check(self, use: Use) -> Ruling:
         """May this be used now? Changes nothing."""
@@ -89,21 +94,22 @@ class Decisions:
         for _ in range(ATTEMPTS_MAX):
             account = await self.policies.account(use.account)
             now = max(await self.policies.now(account), late_at)
+            revision = self.catalogs.revision
             try:
                 policy = await self.policies.resolve(account, now)
                 prepared = self.tiers.prepare((use,), policy, now)[0]
             except CreditdError:
-                if await self._is_current(account, now):
+                if await self._is_current(account, now, revision):
                     raise
                 continue
             if prepared.denied:
-                if await self._is_current(account, now):
+                if await self._is_current(account, now, revision):
                     steps = explain_not_entitled(prepared) if use.explain else ()
                     return replace(not_entitled(prepared), explanation=steps)
                 continue
             operation = Operation(now, account.policy_version, (prepared.draw,))
             try:
-                answer = await self.hot.check(use.account, operation, self.catalogs.revision)
+                answer = await self.hot.check(use.account, operation, revision)
             except HotUnavailable:
                 return await self._check_on_ledger(account, operation, prepared)
             if isinstance(answer, Denied):
@@ -124,7 +130,7 @@ class Decisions:
 
         A denial of any is told by one denied ruling, whose `index` names the use.
         """
-        attempt = _Attempt(uses, fingerprints(uses))
+        attempt = _Attempt([_keyed(use, self.new_id) for use in uses], fingerprints(uses))
         async with self.reservations.turn(uses[0]):
             for _ in range(ATTEMPTS_MAX):
                 try:
@@ -137,6 +143,8 @@ class Decisions:
         self.committer.admit()
         account = await self.policies.account(attempt.uses[0].account)
         now = max(await self.policies.now(account), attempt.late_at)
+        # Of the catalogs that the price is worked out from: others may learn of newer ones meanwhile.
+        attempt.revision = self.catalogs.revision
         policy = await self.policies.resolve(account, now)
         try:
             uses = await self.reservations.completed(attempt.uses, attempt.fingerprints)
@@ -154,12 +162,12 @@ class Decisions:
             replay = await self._replay_from_ledger(attempt)
             if replay is not None:
                 return replay
-            if await self._is_current(account, now):
+            if await self._is_current(account, now, attempt.revision):
                 raise
             raise Retry from None
         for index, item in enumerate(prepared):
             if item.denied:
-                if not await self._is_current(account, now):
+                if not await self._is_current(account, now, attempt.revision):
                     raise Retry
                 denial = replace(not_entitled(item), charged=0, index=index)
                 return await self._replay_from_ledger(attempt) or [denial]
@@ -188,11 +196,11 @@ class Decisions:
             units.append(unit)
             landing.append(self.committer.submit(unit))
 
-        items = [Item(head.idempotency_key, head.fingerprint, head.pack()) for head in heads]
+        items = [Item(_told(head.idempotency_key), head.fingerprint, head.pack()) for head in heads]
         answer = await self.hot.decide(
             account_id,
             operation,
-            self.catalogs.revision,
+            attempt.revision,
             attempt.unit_id,
             items,
             on_decided,
@@ -213,7 +221,8 @@ class Decisions:
             return await self._denied(attempt, prepared, answer.drawn)
         if isinstance(answer, Undecided) and answer.code is Code.HOLD:
             for use in attempt.uses:
-                await self.reservations.must_exist(use, operation)
+                if not await self.reservations.must_exist(use, operation):
+                    await self.loader.load(account_id)
             raise Retry
         attempt.late_at = await self._make_ready(account_id, operation, answer, attempt.late_at)
         raise Retry
@@ -272,7 +281,7 @@ class Decisions:
     async def _replay_from_ledger(self, attempt: _Attempt) -> list[Ruling] | None:
         """The first answers when the ledger knows every key; None when it knows none of them."""
         keys = [use.idempotency_key for use in attempt.uses]
-        if not all(keys):
+        if not all(map(_told, keys)) and not attempt.doubtful:
             return None
         found = [
             entry for entry in await self.lookup.find(attempt.uses[0].account, keys) if entry is not None
@@ -286,12 +295,8 @@ class Decisions:
     ) -> list[Ruling]:
         """The hot store is away. It may have decided before it went: then only a key, or the store itself, can tell."""
         if error.sent and not attempt.unknown:
-            attempt.unknown = True
+            attempt.unknown = attempt.doubtful = True
             raise Retry from error
-        if attempt.unknown and not all(use.idempotency_key for use in attempt.uses):
-            raise Unavailable(
-                "the hot store went away during the decision; without an idempotency key the outcome stays unknown"
-            ) from error
         return await self._decide_on_ledger(attempt)
 
     async def _decide_on_ledger(self, attempt: _Attempt) -> list[Ruling]:
@@ -346,23 +351,25 @@ class Decisions:
         """Learn what other replicas have changed for the account, the catalog included, up to now."""
         for _ in range(ATTEMPTS_MAX):
             account = await self.policies.account(account_id)
-            if await self._is_current(account, await self.policies.now(account)):
+            revision = self.catalogs.revision
+            if await self._is_current(account, await self.policies.now(account), revision):
                 return
         raise _gave_up()
 
-    async def _is_current(self, account: Account, now: int) -> bool:
-        """Whether the account's policy and the catalog, as this replica knows them, are still the newest.
+    async def _is_current(self, account: Account, now: int, revision: int) -> bool:
+        """Whether the account's policy and the catalogs up to `revision` are still the newest.
 
         Asked before a refusal that needs no decision: what goes ahead is compared inside the script anyway. When
         they are not current, they are afterwards.
         """
         nothing = Operation(now, account.policy_version, ())
         try:
-            answer = await self.hot.check(account.id, nothing, self.catalogs.revision)
+            answer = await self.hot.check(account.id, nothing, revision)
         except HotUnavailable:
-            newer = await self.catalogs.refresh()
+            await self.catalogs.refresh()
             self.policies.forget(account.id)
-            return not newer and (await self.policies.account(account.id)).revision == account.revision
+            known = await self.policies.account(account.id)
+            return self.catalogs.revision == revision and known.revision == account.revision
         if isinstance(answer, Denied):
             return True
         await self._make_ready(account.id, nothing, answer, now)
@@ -443,8 +450,18 @@ def _first_answers(attempt: _Attempt, found: Sequence[Entry]) -> list[Ruling]:
                 raise closed(entry)
             reused = use.idempotency_key if entry is not None else cast("str", found[0].idempotency_key)
             raise IdempotencyKeyReused(reused)
-        rulings.append(ruling_of(entry, replayed=True))
+        rulings.append(ruling_of(entry, replayed=bool(_told(use.idempotency_key))))
     return rulings
+
+
+def _keyed(use: Use, new_id: NewId) -> Use:
+    """A use that lands once: a call to the hot store that was given up may be carried out after it was made again."""
+    return use if use.idempotency_key else replace(use, idempotency_key=once_key(new_id()))
+
+
+def _told(key: str) -> str:
+    """A key that others may come with; "" for one that only this operation has, which the hot store need not know."""
+    return "" if key.startswith(_ONCE) else key
 
 
 def _must_be_decided(decision: Decision) -> None:

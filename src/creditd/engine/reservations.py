@@ -24,6 +24,7 @@ from creditd.engine.lookup import KeyLookup
 from creditd.engine.prepare import Prepared
 from creditd.engine.requests import Action, Ruling, Use
 from creditd.hot.store import HotStore
+from creditd.ledger.store import Ledger
 from creditd.ledger.transaction import AccountTransaction
 
 _KINDS = {
@@ -39,6 +40,7 @@ class Reservations:
     """Completes the uses that name a reservation with what is known of it."""
 
     hot: HotStore
+    ledger: Ledger
     lookup: KeyLookup
     _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
@@ -91,16 +93,27 @@ class Reservations:
             raise NotFound("reservation", use.reservation.id)
         return ended if isinstance(ended, Ruling) else [ended]
 
-    async def must_exist(self, use: Use, operation: Operation) -> None:
-        """Called when a hold was not as the operation took it to be.
+    async def must_exist(self, use: Use, operation: Operation) -> bool:
+        """Called when a hold was not as the operation took it to be; False when the hot state may be behind the ledger.
 
         Raises:
             NotFound: it was looked for everywhere.
         """
         if use.reservation is None or not any(is_probe(draw.hold) for draw in operation.draws):
-            return
-        if not await self.hot.knows_key(use.account, settle_key(use.reservation.id)):
-            raise NotFound("reservation", use.reservation.id)
+            return True
+        reservation_id = use.reservation.id
+        if await self.hot.knows_key(use.account, settle_key(reservation_id)):
+            return True
+        # A store that was promoted with writes missing, or is one side of a split, knows nothing of it. Only reading,
+        # so that callers with wrong ids don't make an account load; with a hole below the head only a load can tell.
+        state = await self.ledger.read(use.account)
+        if reservation_id in state.holds or await self.ledger.head_sequence(use.account) > state.sequence:
+            return False
+        if not any(
+            await self.lookup.find(use.account, [settle_key(reservation_id), expiry_key(reservation_id)])
+        ):
+            raise NotFound("reservation", reservation_id)
+        return True
 
 
 def is_probe(step: object) -> bool:
