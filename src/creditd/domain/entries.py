@@ -159,6 +159,11 @@ def expiry_key(reservation_id: str) -> str:
     return f"{INTERNAL_KEY}expired/{reservation_id}"
 
 
+def once_key(operation: str) -> str:
+    """The key of an operation that came without one: the server may try it more than once, and it lands once."""
+    return f"{INTERNAL_KEY}once/{operation}"
+
+
 TOMBSTONE = "tombstone"
 """Note of an entry without effect, in the place of a decision that the ledger refused."""
 

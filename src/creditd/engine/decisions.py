@@ -24,6 +24,7 @@ from creditd.engine.hold_entries import settles_of
 from creditd.engine.ids import NewId
 from creditd.engine.load import LoadCause, Loader
 from creditd.engine.lookup import KeyLookup
+from creditd.engine.once import landing_once, told
 from creditd.engine.policies import Policies
 from creditd.engine.prepare import Prepared, not_entitled, ruling_of_drawn
 from creditd.engine.requests import Ruling, Use
@@ -66,6 +67,8 @@ class _Attempt:
     late_at: int = 0
     unit_id: str = ""
     unknown: bool = False
+    doubtful: bool = False
+    revision: int = 0
 
 
 @dataclass(slots=True)
@@ -94,21 +97,22 @@ class Decisions:
         for _ in range(ATTEMPTS_MAX):
             account = await self.policies.account(use.account)
             now = max(await self.policies.now(account), late_at)
+            revision = self.catalogs.revision
             try:
                 policy = await self.policies.resolve(account, now)
                 prepared = self.tiers.prepare((use,), policy, now)[0]
             except CreditdError:
-                if await self._is_current(account, now, binding=False):
+                if await self._is_current(account, now, revision, binding=False):
                     raise
                 continue
             if prepared.denied:
-                if await self._is_current(account, now, binding=False):
+                if await self._is_current(account, now, revision, binding=False):
                     steps = explain_not_entitled(prepared) if use.explain else ()
                     return replace(not_entitled(prepared), explanation=steps)
                 continue
             operation = Operation(now, account.policy_version, (prepared.draw,))
             try:
-                answer = await self.hot.check(use.account, operation, self.catalogs.revision)
+                answer = await self.hot.check(use.account, operation, revision)
                 if not isinstance(answer, Denied):
                     late_at = await self._make_ready(account.id, operation, answer, late_at)
                     continue
@@ -130,7 +134,7 @@ class Decisions:
 
         A denial of any is told by one denied ruling, whose `index` names the use.
         """
-        attempt = _Attempt(uses, fingerprints(uses))
+        attempt = _Attempt([landing_once(use, self.new_id) for use in uses], fingerprints(uses))
         async with self.reservations.turn(uses[0]):
             for _ in range(ATTEMPTS_MAX):
                 try:
@@ -143,6 +147,8 @@ class Decisions:
         self.committer.admit()
         account = await self.policies.account(attempt.uses[0].account)
         now = max(await self.policies.now(account), attempt.late_at)
+        # Of the catalogs that the price is worked out from: others may learn of newer ones meanwhile.
+        attempt.revision = self.catalogs.revision
         policy = await self.policies.resolve(account, now)
         try:
             uses = await self.reservations.completed(attempt.uses, attempt.fingerprints)
@@ -160,12 +166,12 @@ class Decisions:
             replay = await self._replay_from_ledger(attempt)
             if replay is not None:
                 return replay
-            if await self._is_current(account, now):
+            if await self._is_current(account, now, attempt.revision):
                 raise
             raise Retry from None
         for index, item in enumerate(prepared):
             if item.denied:
-                if not await self._is_current(account, now):
+                if not await self._is_current(account, now, attempt.revision):
                     raise Retry
                 denial = replace(not_entitled(item), charged=0, index=index)
                 return await self._replay_from_ledger(attempt) or [denial]
@@ -195,12 +201,12 @@ class Decisions:
             units.append(unit)
             landing.append(self.committer.submit(unit))
 
-        items = [Item(head.idempotency_key, head.fingerprint, head.pack()) for head in heads]
+        items = [Item(told(head.idempotency_key), head.fingerprint, head.pack()) for head in heads]
         failpoints.reach(failpoints.BEFORE_SCRIPT)
         answer = await self.hot.decide(
             account_id,
             operation,
-            self.catalogs.revision,
+            attempt.revision,
             attempt.unit_id,
             items,
             on_decided,
@@ -293,7 +299,7 @@ class Decisions:
     async def _replay_from_ledger(self, attempt: _Attempt) -> list[Ruling] | None:
         """The first answers when the ledger knows every key; None when it knows none of them."""
         keys = [use.idempotency_key for use in attempt.uses]
-        if not all(keys):
+        if not all(map(told, keys)) and not attempt.doubtful:
             return None
         found = [
             entry for entry in await self.lookup.find(attempt.uses[0].account, keys) if entry is not None
@@ -307,12 +313,8 @@ class Decisions:
     ) -> list[Ruling]:
         """The hot store is away. It may have decided before it went: then only a key, or the store itself, can tell."""
         if error.sent and not attempt.unknown:
-            attempt.unknown = True
+            attempt.unknown = attempt.doubtful = True
             raise Retry from error
-        if attempt.unknown and not all(use.idempotency_key for use in attempt.uses):
-            raise Unavailable(
-                "the hot store went away during the decision; without an idempotency key the outcome stays unknown"
-            ) from error
         return await self._decide_on_ledger(attempt)
 
     async def _decide_on_ledger(self, attempt: _Attempt) -> list[Ruling]:
@@ -367,26 +369,28 @@ class Decisions:
         """Learn what other replicas have changed for the account, the catalog included, up to now."""
         for _ in range(ATTEMPTS_MAX):
             account = await self.policies.account(account_id)
-            if await self._is_current(account, await self.policies.now(account)):
+            revision = self.catalogs.revision
+            if await self._is_current(account, await self.policies.now(account), revision):
                 return
         raise _gave_up()
 
-    async def _is_current(self, account: Account, now: int, *, binding: bool = True) -> bool:
-        """Whether the account's policy and the catalog, as this replica knows them, are still the newest.
+    async def _is_current(self, account: Account, now: int, revision: int, *, binding: bool = True) -> bool:
+        """Whether the account's policy and the catalogs up to `revision` are still the newest.
 
         Asked before a refusal that needs no decision: what goes ahead is compared inside the script anyway. When
         they are not current, they are afterwards. What is `binding` is not said by the hot store alone.
         """
         nothing = Operation(now, account.policy_version, ())
         try:
-            answer = await self.hot.check(account.id, nothing, self.catalogs.revision)
+            answer = await self.hot.check(account.id, nothing, revision)
             if isinstance(answer, Denied):
                 return not binding or await self.fence.holds(account.id, answer.epoch)
             await self._make_ready(account.id, nothing, answer, now)
         except HotUnavailable:
-            newer = await self.catalogs.refresh()
+            await self.catalogs.refresh()
             self.policies.forget(account.id)
-            return not newer and (await self.policies.account(account.id)).revision == account.revision
+            known = await self.policies.account(account.id)
+            return self.catalogs.revision == revision and known.revision == account.revision
         return False
 
     async def _make_ready(self, account_id: str, operation: Operation, answer: Answer, late_at: int) -> int:
@@ -464,7 +468,7 @@ def _first_answers(attempt: _Attempt, found: Sequence[Entry]) -> list[Ruling]:
                 raise closed(entry)
             reused = use.idempotency_key if entry is not None else cast("str", found[0].idempotency_key)
             raise IdempotencyKeyReused(reused)
-        rulings.append(ruling_of(entry, replayed=True))
+        rulings.append(ruling_of(entry, replayed=bool(told(use.idempotency_key))))
     return rulings
 
 

@@ -96,6 +96,9 @@ class Loader:
         of an older epoch, and the ledger turns decisions on it away; it is dropped as soon as the store can be told.
         """
         async with self._ledger.change(account_id) as tx:
+            if tx.catalog_version > self._catalogs.revision:
+                # What was announced is forgotten with the hot store: what is put there now must not be behind.
+                await self._catalogs.refresh()
             now = max(await self._policies.now(tx.account), tx.state.at)
             await write(tx, due(tx.state, now, self._new_id))
             revision = tx.account.revision

@@ -77,11 +77,13 @@ class Policies:
             policy = known.policy
             if known.revision == self._catalogs.revision and policy.valid_from <= now < policy.valid_until:
                 return policy
+        # Before the first wait: the catalogs may be read anew while this waits, and then it is behind them.
+        revision = self._catalogs.revision
         index, until = await self._catalogs.in_force(now)
         plans = await plans_of(account, self._catalogs, now)
         policy = Policy(account, index, plans, now, min(until, policy_ends(account, now)))
         if known is not None and known.account is account:
-            known.policy, known.revision = policy, self._catalogs.revision
+            known.policy, known.revision = policy, revision
         return policy
 
 

@@ -102,13 +102,22 @@ class Reservations:
         """
         if use.reservation is None or not any(is_probe(draw.hold) for draw in operation.draws):
             return
-        if await self.hot.knows_key(use.account, settle_key(use.reservation.id)):
+        reservation_id = use.reservation.id
+        if await self.hot.knows_key(use.account, settle_key(reservation_id)):
             return
-        found = await self.hot.find_hold(use.account, use.reservation.id)
-        if found.epoch is None or found.hold is not None:
+        # A store that was promoted with writes missing, that is one side of a split, or that could not be told of a
+        # change, knows nothing of it.
+        found = await self.hot.find_hold(use.account, reservation_id)
+        if (
+            found.epoch is None
+            or found.hold is not None
+            or not await self.fence.holds(use.account, found.epoch)
+        ):
             return
-        if await self.fence.holds(use.account, found.epoch):
-            raise NotFound("reservation", use.reservation.id)
+        if not any(
+            await self.lookup.find(use.account, [settle_key(reservation_id), expiry_key(reservation_id)])
+        ):
+            raise NotFound("reservation", reservation_id)
 
 
 def is_probe(step: object) -> bool:

@@ -45,6 +45,7 @@ class AccountTransaction:
         account: the account with its subscriptions.
         epoch: the new epoch; hot states of older ones can't append any more.
         tail_length: how many entries were read after the checkpoint.
+        catalog_version: the newest catalog that there is, in force already or later.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class AccountTransaction:
         self.epoch = epoch
         self.state = AccountState(account.id)
         self.tail_length = 0
+        self.catalog_version = 0
         self._connection = connection
         self._connections = connections
         self._failed = False
@@ -259,6 +261,7 @@ async def _load(
         raise NotFound("account", account_id)
     epoch = Epoch(head["epoch"], head["nonce"])
     transaction = AccountTransaction(connection, connections, account=to_account(row), epoch=epoch)
+    transaction.catalog_version = row["catalog_version"]
     folded = Folding(await folding.read_checkpoint(connection, account_id))
     tombstones: list[Entry] = []
     async for entry in folding.tail(connection, account_id, folded.sequence):

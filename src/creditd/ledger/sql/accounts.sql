@@ -24,9 +24,9 @@ SET created_at = $2, policy_version = $3, revision = $4, suspended = $5, archive
     external_id = $8, test_clock = $9, labels = $10
 WHERE id = $1;
 
--- get_account: one account with its subscriptions, in the order in which they started.
+-- get_account: one account with its subscriptions, in the order in which they started, and the newest catalog.
 SELECT a.id, a.created_at, a.policy_version, a.revision, a.suspended, a.archived, a.name, a.external_id,
-    a.test_clock, a.labels,
+    a.test_clock, a.labels, (SELECT coalesce(max(version), 0) FROM catalogs) AS catalog_version,
     (
         SELECT jsonb_agg(to_jsonb(s) - 'account' ORDER BY s.started_at, s.id)
         FROM subscriptions AS s
