@@ -170,7 +170,7 @@ class Decisions:
                 if not await self._is_current(account, now, attempt.revision):
                     raise Retry
                 denial = replace(not_entitled(item), charged=0, index=index)
-                return await self._replay_from_ledger(attempt) or [denial]
+                return await self._replay_from_ledger(attempt) or [_certain(attempt, denial)]
         if not attempt.unknown:
             attempt.unit_id = self.new_id()
         heads = self._heads(attempt, prepared, attempt.unit_id)
@@ -251,7 +251,7 @@ class Decisions:
         replay = await self._replay_from_ledger(attempt)
         if replay is not None:
             return replay
-        return [_denial(prepared, drawn)]
+        return [_certain(attempt, _denial(prepared, drawn))]
 
     async def _landed(self, attempt: _Attempt, unit: Unit, landing: asyncio.Future[Outcome]) -> list[Ruling]:
         outcome = await asyncio.shield(landing)
@@ -317,7 +317,7 @@ class Decisions:
             prepared = self.tiers.prepare(uses, policy, now)
             for index, item in enumerate(prepared):
                 if item.denied:
-                    return [replace(not_entitled(item), charged=0, index=index)]
+                    return [_certain(attempt, replace(not_entitled(item), charged=0, index=index))]
             # Other ids than what the hot store may have decided: the two must not be taken for each other.
             heads = self._heads(attempt, prepared, self.new_id())
             operation = Operation(now, tx.account.policy_version, tuple(head.draw for head in heads))
@@ -325,7 +325,7 @@ class Decisions:
             if decision.outcome is Verdict.PRICE:
                 self.tiers.correct(account_id, operation.draws, decision.tiers_used)
             if decision.outcome is Verdict.DENIED:
-                return [_denial(prepared, decision.drawn)]
+                return [_certain(attempt, _denial(prepared, decision.drawn))]
             _must_be_decided(decision)
             entries = _entries(heads, decision.at, tx.state.sequence + 1, decision.drawn)
             await tx.append(*entries)
@@ -452,6 +452,19 @@ def _first_answers(attempt: _Attempt, found: Sequence[Entry]) -> list[Ruling]:
             raise IdempotencyKeyReused(reused)
         rulings.append(ruling_of(entry, replayed=bool(_told(use.idempotency_key))))
     return rulings
+
+
+def _certain(attempt: _Attempt, denial: Ruling) -> Ruling:
+    """The denial, if it is for good: a call that was given up may yet reach the hot store, and find more there.
+
+    Raises:
+        Unavailable: there was such a call.
+    """
+    if attempt.doubtful:
+        raise Unavailable(
+            "the hot store went away during the decision; retry with the same idempotency key to learn the outcome"
+        )
+    return denial
 
 
 def _keyed(use: Use, new_id: NewId) -> Use:
