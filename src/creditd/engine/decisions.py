@@ -24,7 +24,7 @@ from creditd.engine.hold_entries import settles_of
 from creditd.engine.ids import NewId
 from creditd.engine.load import LoadCause, Loader
 from creditd.engine.lookup import KeyLookup
-from creditd.engine.once import landing_once, told
+from creditd.engine.once import certain, landing_once, told
 from creditd.engine.policies import Policies
 from creditd.engine.prepare import Prepared, not_entitled, ruling_of_drawn
 from creditd.engine.requests import Ruling, Use
@@ -174,7 +174,7 @@ class Decisions:
                 if not await self._is_current(account, now, attempt.revision):
                     raise Retry
                 denial = replace(not_entitled(item), charged=0, index=index)
-                return await self._replay_from_ledger(attempt) or [denial]
+                return await self._replay_from_ledger(attempt) or [certain(denial, doubtful=attempt.doubtful)]
         if not attempt.unknown:
             attempt.unit_id = self.new_id()
         heads = self._heads(attempt, prepared, attempt.unit_id)
@@ -267,7 +267,7 @@ class Decisions:
             return replay
         if not await self.fence.holds(attempt.uses[0].account, answer.epoch):
             raise Retry
-        return [_denial(prepared, answer.drawn)]
+        return [certain(_denial(prepared, answer.drawn), doubtful=attempt.doubtful)]
 
     async def _landed(self, attempt: _Attempt, unit: Unit, landing: asyncio.Future[Outcome]) -> list[Ruling]:
         outcome = await asyncio.shield(landing)
@@ -335,7 +335,11 @@ class Decisions:
             prepared = self.tiers.prepare(uses, policy, now)
             for index, item in enumerate(prepared):
                 if item.denied:
-                    return [replace(not_entitled(item), charged=0, index=index)]
+                    return [
+                        certain(
+                            replace(not_entitled(item), charged=0, index=index), doubtful=attempt.doubtful
+                        )
+                    ]
             # Other ids than what the hot store may have decided: the two must not be taken for each other.
             heads = self._heads(attempt, prepared, self.new_id())
             operation = Operation(now, tx.account.policy_version, tuple(head.draw for head in heads))
@@ -343,7 +347,7 @@ class Decisions:
             if decision.outcome is Verdict.PRICE:
                 self.tiers.correct(account_id, operation.draws, decision.tiers_used)
             if decision.outcome is Verdict.DENIED:
-                return [_denial(prepared, decision.drawn)]
+                return [certain(_denial(prepared, decision.drawn), doubtful=attempt.doubtful)]
             _must_be_decided(decision)
             entries = _entries(heads, decision.at, tx.state.sequence + 1, decision.drawn)
             await tx.append(*entries)

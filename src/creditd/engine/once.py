@@ -1,4 +1,4 @@
-"""Operations that come without an idempotency key: they land once all the same, under a key that nobody else has."""
+"""What lands once though it may be tried twice: operations without a key of their own, and those that were given up."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Final
 
 from creditd.domain.entries import once_key
+from creditd.domain.errors import Unavailable
 from creditd.engine.ids import NewId
-from creditd.engine.requests import Use
+from creditd.engine.requests import Ruling, Use
 
 _ONCE: Final = once_key("")
 
@@ -20,3 +21,16 @@ def landing_once(use: Use, new_id: NewId) -> Use:
 def told(key: str) -> str:
     """A key that others may come with; "" for one that only this operation has, which the hot store need not know."""
     return "" if key.startswith(_ONCE) else key
+
+
+def certain(denial: Ruling, *, doubtful: bool) -> Ruling:
+    """The denial, if it is for good: a call that was given up may yet reach the hot store, and find more there.
+
+    Raises:
+        Unavailable: there was such a call.
+    """
+    if doubtful:
+        raise Unavailable(
+            "the hot store went away during the decision; retry with the same idempotency key to learn the outcome"
+        )
+    return denial
