@@ -238,8 +238,13 @@ class HotStore:
 
     async def _open(self) -> Connection:
         connection = await open_connection(self._address, self._timeout_s)
-        for script in scripts.ALL:
-            await connection.call("SCRIPT", "LOAD", script.text)
+        try:
+            for script in scripts.ALL:
+                await connection.call("SCRIPT", "LOAD", script.text)
+        except hiredis.ReplyError as error:
+            # A server that is still reading its snapshot tells who it is, but takes no scripts yet.
+            connection.close()
+            raise HotUnavailable(f"the hot store takes no scripts: {error}", sent=False) from error
         self._connection = connection
         return connection
 
