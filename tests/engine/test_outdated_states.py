@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from redis.asyncio import Redis
 from tests.engine.conftest import CREDIT, books_balance
@@ -121,3 +123,29 @@ async def test_an_outdated_state_is_dropped_once_the_hot_store_can_be_told(world
     assert await engine.loader.outdate() == 1
 
     await books_balance(engine)
+
+
+async def test_a_caller_that_leaves_between_commit_and_hot_store_leaves_no_old_state(
+    world, engine, monkeypatch
+):
+    await warm(world, engine)
+    putting = asyncio.Event()
+
+    async def put(*_arguments: object) -> bool:
+        putting.set()
+        await asyncio.Event().wait()
+        return True
+
+    with monkeypatch.context() as paused:
+        paused.setattr(engine.hot, "put", put)
+        draft = GrantDraft("acme", "more", "credits", 500 * CREDIT)
+        giving = asyncio.create_task(engine.create_grant(draft, idempotency_key=""))
+        await putting.wait()
+        giving.cancel()
+        await asyncio.gather(giving, return_exceptions=True)
+    assert not (await engine.verify_account("acme", repair=False)).consistent
+
+    assert await engine.loader.outdate() == 1
+
+    await books_balance(engine)
+    assert (await engine.get_balance("acme", "credits")).balances[0].balances.available == 600 * CREDIT

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Final
 
 from creditd.domain.accounts import Account, Epoch
+from creditd.domain.errors import Unavailable
 from creditd.domain.fold import fold_all
 from creditd.domain.roll import due
 from creditd.domain.state import AccountState, Segment, open_segment
@@ -95,20 +96,28 @@ class Loader:
         After the commit the new state is put into the hot store. When that is away, nothing is lost: what it holds is
         of an older epoch, and the ledger turns decisions on it away; it is dropped as soon as the store can be told.
         """
-        async with self._ledger.change(account_id) as tx:
-            if tx.catalog_version > self._catalogs.revision:
-                # What was announced is forgotten with the hot store: what is put there now must not be behind.
-                await self._catalogs.refresh()
-            now = max(await self._policies.now(tx.account), tx.state.at)
-            await write(tx, due(tx.state, now, self._new_id))
-            revision = tx.account.revision
-            yield tx, now
-            if tx.account.revision != revision:
-                await tx.keep_version(now)
-        self.loads[cause] += 1
-        segment = await self.segment(tx, now)
-        self._policies.remember(tx.account)
-        await self._tell(account_id, tx.epoch, segment)
+        epoch: Epoch | None = None
+        try:
+            async with self._ledger.change(account_id) as tx:
+                epoch = tx.epoch
+                if tx.catalog_version > self._catalogs.revision:
+                    # What was announced is forgotten with the hot store: what is put there now must not be behind.
+                    await self._catalogs.refresh()
+                now = max(await self._policies.now(tx.account), tx.state.at)
+                await write(tx, due(tx.state, now, self._new_id))
+                revision = tx.account.revision
+                yield tx, now
+                if tx.account.revision != revision:
+                    await tx.keep_version(now)
+            self.loads[cause] += 1
+            segment = await self.segment(tx, now)
+            self._policies.remember(tx.account)
+            await self._tell(account_id, tx.epoch, segment)
+        except (asyncio.CancelledError, Unavailable):
+            # The caller has gone, or the answer to the commit: it may be in the ledger, and nobody will tell.
+            if epoch is not None:
+                self._leave_untold(account_id, epoch)
+            raise
 
     async def _tell(self, account_id: str, epoch: Epoch, segment: Segment) -> None:
         try:
@@ -116,9 +125,12 @@ class Loader:
             self._untold.pop(account_id, None)
         except HotUnavailable as error:
             _log.debug("state not put", extra={"account": account_id, "error": str(error)})
-            if len(self._untold) >= UNTOLD_MAX:
-                self._untold.pop(next(iter(self._untold)))
-            self._untold[account_id] = epoch
+            self._leave_untold(account_id, epoch)
+
+    def _leave_untold(self, account_id: str, epoch: Epoch) -> None:
+        if len(self._untold) >= UNTOLD_MAX:
+            self._untold.pop(next(iter(self._untold)))
+        self._untold[account_id] = epoch
 
     async def outdate(self) -> int:
         """Drop the hot states that could not be replaced by newer ones, as far as the store can be told; how many."""
