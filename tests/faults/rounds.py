@@ -187,7 +187,7 @@ async def _hot_balance(redis: Redis, account: str) -> tuple[int, int, int] | Non
     run_id = (await redis.info("server"))["run_id"]
     if head is None or packed is None or msgpack.unpackb(head)[1] != run_id:
         return None  # of an earlier life of the server: nothing is decided on it
-    _order, available, held, _granted, debt, *_rest = msgpack.unpackb(packed)
+    _order, available, held, _granted, debt, *_rest = msgpack.unpackb(packed, raw=True)
     return available, held, debt
 
 
