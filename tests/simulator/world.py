@@ -61,7 +61,7 @@ class World:
         self.under_way = 0
         self.nemesis = Nemesis(self, random.Random(source.getrandbits(64)))
         self._callers = source.choice((2, 5, 8))
-        self._think_s = source.choice((0.05, 0.3, 1.0))
+        self._think_s = source.choice((0.05, 0.2, 0.5))
         self._hurry = source.choice((0.0, 0.1, 0.4))
         self.postgres.on_committed = lambda account, sequence: self.trace("landed", account, sequence)
 
