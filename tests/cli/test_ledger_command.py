@@ -228,9 +228,9 @@ def test_an_account_that_differs_is_exit_code_1_and_is_repaired(
     with redis.Redis.from_url(dev_server.valkey) as hot:
         key = state_key(busy)
         field = b"$credits"
-        balances = msgpack.unpackb(hot.hget(key, field))
+        balances = msgpack.unpackb(hot.hget(key, field), raw=True)
         balances[1] += 1_000_000
-        hot.hset(key, field, msgpack.packb(balances))
+        hot.hset(key, field, msgpack.packb(balances, use_bin_type=False))
 
     found = cli("ledger", "verify", busy)
     repaired = cli("ledger", "verify", busy, "--repair")

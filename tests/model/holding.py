@@ -108,7 +108,7 @@ def commit(model: Model, hold: Hold, quantity: int | None, *, keep_open: bool) -
             entry.overage.append(Share(share.key, share.start, share.end, taken))
     hold.parts = [part for part in hold.parts if part.amount]
     hold.overage = [share for share in hold.overage if share.amount]
-    entry.budgets = [Share(share.key, share.start, share.end, 0) for share in hold.budgets]
+    entry.budgets = _counted(hold.budgets, cost)
     model.correct(hold.limits, units, keep_open=keep_open)
     model.correct(hold.budgets, cost, keep_open=keep_open)
     hold.units = max(0, hold.units - units)
@@ -173,8 +173,31 @@ def burned_now(model: Model, entry_id: str, feature: str, subject: str, cost: in
         answer.charged - answer.overage - sum(amount for _grant, amount in grants),
         overage,
         grants,
-        [Share(counter.key, *counter.span, 0) for counter in counters],
+        [Share(counter.key, *counter.span, answer.charged) for counter in counters],
     )
+
+
+def _counted(shares: list[Share], cost: int) -> list[Share]:
+    """How a cost is spread over the windows of each budget: what was held there first, the rest in the last."""
+    spread = []
+    for key in dict.fromkeys(share.key for share in shares):
+        mine, left = [share for share in shares if share.key == key], cost
+        for share in mine:
+            amount = left if share is mine[-1] else min(left, share.amount)
+            left -= amount
+            spread.append(Share(share.key, share.start, share.end, amount))
+    return spread
+
+
+def refund_budgets(model: Model, entry: Burned, amount: int) -> None:
+    """Out of each budget, of its last window first."""
+    for key in dict.fromkeys(share.key for share in entry.budgets):
+        skip, left = entry.refunded, amount
+        for share in reversed([share for share in entry.budgets if share.key == key]):
+            skipped = min(skip, share.amount)
+            taken = min(left, share.amount - skipped)
+            skip, left = skip - skipped, left - taken
+            model.move(share, -taken)
 
 
 def refund(model: Model, entry: Burned, amount: int) -> None:
@@ -183,6 +206,7 @@ def refund(model: Model, entry: Burned, amount: int) -> None:
     layers += [(share.amount, share) for share in reversed(entry.overage)]
     layers += [(paid, grant) for grant, paid in reversed(entry.grants)]
     skip, left = entry.refunded, amount
+    refund_budgets(model, entry, amount)
     entry.refunded += amount
     anew: list[tuple[int, tuple[str, ...]]] = []
     fits: Burns = []
@@ -207,8 +231,6 @@ def refund(model: Model, entry: Burned, amount: int) -> None:
     for grant, fitting in fits:
         grant.remaining += fitting
         model.pay_debt(grant, fitting)
-    for share in entry.budgets:
-        model.move(share, -amount)
     for rest, features in anew:
         number = len(model.grants)
         model.give(

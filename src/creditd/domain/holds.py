@@ -200,13 +200,13 @@ def _settle_charges(
     A counter that was extended in a later window is in it twice: the earlier one covers first, and what is beyond
     all of them counts in the last.
     """
-    last = {_counter(charge): place for place, charge in enumerate(charges)}
-    left = {_counter(charge): cost if charge.micros else units for charge in charges}
+    last = {counter_of(charge.key): place for place, charge in enumerate(charges)}
+    left = {counter_of(charge.key): cost if charge.micros else units for charge in charges}
     after: list[HoldCharge] = []
     counts: list[CounterChange] = []
     counted: list[CounterChange] = []
     for place, charge in enumerate(charges):
-        counter = _counter(charge)
+        counter = counter_of(charge.key)
         covered = min(left[counter], charge.applied)
         left[counter] -= covered
         if charge.micros and covered:
@@ -220,9 +220,9 @@ def _settle_charges(
     return tuple(after), counts, counted
 
 
-def _counter(charge: HoldCharge) -> str:
-    """What two charges of a hold have in common that count the same thing: a sliding window has several counters."""
-    return _SUB_BUCKET.sub("", charge.key)
+def counter_of(key: str) -> str:
+    """What the keys of counters have in common that count the same thing: a sliding window has several."""
+    return _SUB_BUCKET.sub("", key)
 
 
 def merged(pairs: Iterable[tuple[str, int]]) -> Pairs:

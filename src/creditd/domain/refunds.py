@@ -6,7 +6,7 @@ before stopped, so that they never give back more than was burned.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from creditd.domain.amounts import AMOUNT_MAX
@@ -14,7 +14,7 @@ from creditd.domain.entries import Answer, CounterChange, Effects, Entry, GrantC
 from creditd.domain.errors import OutOfRange
 from creditd.domain.fold import fold_all
 from creditd.domain.grants import Category, Grant, default_priority
-from creditd.domain.holds import countable, share, total
+from creditd.domain.holds import countable, counter_of, share, total
 from creditd.domain.roll import NewId, activate
 from creditd.domain.state import AccountState, balance, balances_of, returnable
 
@@ -171,16 +171,27 @@ def _placed(
 
 def _counters(state: AccountState, undo: Undo, back: _Back, at: int) -> tuple[CounterChange, ...]:
     """Overage and budgets in windows that are still on count less; limits count units, and stay."""
-    lowered = list(back.overage)
-    effects = undo.burned.effects
-    windows = dict.fromkeys(
-        (each.key, each.start, each.end)
-        for each in (*effects.counted, *effects.counters)
-        if each.key.startswith(_BUDGET)
-    )
-    lowered += [CounterChange(key, start, end, -undo.amount) for key, start, end in windows]
+    lowered = [*back.overage, *_budgets(undo)]
     changes = [change._replace(delta=countable(state.counters, change, at)) for change in lowered]
     return tuple(change for change in changes if change.delta)
+
+
+def _budgets(undo: Undo) -> Iterator[CounterChange]:
+    """What comes out of each budget: where the entry has counted in several windows, out of the last one first."""
+    effects = undo.burned.effects
+    counted: dict[str, dict[CounterChange, int]] = {}
+    for each in (*effects.counted, *effects.counters):
+        if each.key.startswith(_BUDGET) and each.delta > 0:
+            windows = counted.setdefault(counter_of(each.key), {})
+            window = each._replace(delta=0)
+            windows[window] = windows.get(window, 0) + each.delta
+    for windows in counted.values():
+        skip, left = undo.before, undo.amount
+        for window, burned in reversed(windows.items()):
+            skipped = min(skip, burned)
+            taken = min(left, burned - skipped)
+            skip, left = skip - skipped, left - taken
+            yield window._replace(delta=-taken)
 
 
 def _grant(grant_id: str, credit: str, amount: int, features: tuple[str, ...], at: int) -> Grant:

@@ -129,6 +129,8 @@ def decode_answer(reply: list[Any]) -> Answer:
 def decode_outbox(unit_id: str, value: bytes) -> OutboxUnit:
     """A unit from its outbox value."""
     number, nonce, depends, at, first, heads, results = unpack(value[13:])
+    # An earlier release left the results themselves.
+    drawn = results if isinstance(results, list) else unpack(results.encode("utf-8", "surrogateescape"))
     return OutboxUnit(
         unit_id=unit_id,
         wall=int(value[:13]),
@@ -137,7 +139,7 @@ def decode_outbox(unit_id: str, value: bytes) -> OutboxUnit:
         at=at,
         first=first,
         heads=tuple(_head(head) for head in heads),
-        drawn=tuple(decode_drawn(result) for result in results),
+        drawn=tuple(decode_drawn(result) for result in drawn),
     )
 
 

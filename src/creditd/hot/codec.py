@@ -24,8 +24,12 @@ from creditd.domain.state import (
     SegmentCredit,
     SegmentGrant,
 )
+from creditd.hot.keys import group_of
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+
+_OPENS, _MICROS = 1, 2
+"""Flags of a charge."""
 
 _packer = msgpack.Packer(use_bin_type=False)
 _pack = _packer.pack
@@ -67,8 +71,11 @@ def encode_segment(segment: Segment, epoch: Epoch, run_id: str) -> list[bytes]:
     fields: list[bytes] = [b"m", pack(meta)]
     for key, credit in segment.credits.items():
         fields += [b"$" + key.encode(), pack(_credit(credit))]
+    groups: dict[str, list[str | int]] = {}
     for key, counter in segment.counters.items():
-        fields += [b"#" + key.encode(), pack([counter.start, counter.end, counter.used])]
+        groups.setdefault(group_of(key), []).extend((key, counter.start, counter.end, counter.used))
+    for name, group in groups.items():
+        fields += [b"#" + name.encode(), pack(group)]
     for key, hold in segment.holds.items():
         fields += [hold_field(key), pack([hold.sequence, *_hold(hold)])]
     return fields
@@ -146,7 +153,12 @@ def _groups(flat: Any, width: int) -> Iterable[list[Any]]:
 
 def _credit(credit: SegmentCredit) -> list[Any]:
     have = credit.balances
-    grants = [[grant.id, grant.remaining, list(grant.features) or False] for grant in credit.grants]
+    limited = [
+        value
+        for place, grant in enumerate(credit.grants, 1)
+        if grant.features
+        for value in (place, list(grant.features))
+    ]
     return [
         credit.order.value,
         have.available,
@@ -155,7 +167,9 @@ def _credit(credit: SegmentCredit) -> list[Any]:
         have.debt,
         have.next_expiry,
         have.next_refill,
-        grants,
+        [grant.remaining for grant in credit.grants],
+        pack([grant.id for grant in credit.grants]),
+        limited or False,
     ]
 
 
@@ -174,7 +188,7 @@ def decode_state(fields: Mapping[bytes, bytes]) -> HotState | None:
         if name[:1] == b"$":
             credits[name[1:].decode()] = _decode_credit(unpack(value))
         elif name[:1] == b"#":
-            counters[name[1:].decode()] = Counter(*unpack(value))
+            counters.update((key, Counter(*counter)) for key, *counter in _groups(unpack(value), 4))
         elif name[:1] == b"!":
             holds[name[1:].decode()] = decode_hold(name[1:].decode(), value)
     segment = Segment(sequence, at, end, policy, raised, credits, counters, holds)
@@ -190,11 +204,16 @@ def is_of_run(packed: bytes | None, run_id: str) -> bool:
 
 
 def _decode_credit(value: list[Any]) -> SegmentCredit:
-    order, available, held, granted, debt, expiry, refill, grants = value
+    order, available, held, granted, debt, expiry, refill, remaining, packed, limited = value
+    ids = unpack(packed.encode("utf-8", "surrogateescape"))
+    features = dict(_groups(limited, 2))
     return SegmentCredit(
         BurnOrder(order),
         Balances(available, held, granted, debt, expiry, refill),
-        tuple(SegmentGrant(id_, left, tuple(features or ())) for id_, left, features in _sequence(grants)),
+        tuple(
+            SegmentGrant(grant, left, tuple(features.get(place, ())))
+            for place, (grant, left) in enumerate(zip(ids, _sequence(remaining), strict=True), 1)
+        ),
     )
 
 
@@ -238,7 +257,27 @@ def _draw(draw: Draw) -> bytes:
 
 
 def _charges(charges: tuple[Charge, ...]) -> bytes:
-    return pack([_charge(charge) for charge in charges])
+    own = [group_of(charge.key) for charge in charges]
+    beside = [group_of(key) for charge in charges for key, _start in charge.also]
+    groups = list(dict.fromkeys((*own, *beside)))
+    also = [
+        value
+        for place, charge in enumerate(charges, 1)
+        if charge.also
+        for value in (place, [part for pair in charge.also for part in pair])
+    ]
+    return pack(
+        [
+            [charge.key for charge in charges],
+            [charge.start for charge in charges],
+            [charge.end for charge in charges],
+            [-1 if charge.soft else charge.cap for charge in charges],
+            [_OPENS * charge.opens + _MICROS * charge.micros for charge in charges],
+            groups,
+            [groups.index(name) + 1 for name in own],
+            also or False,
+        ]
+    )
 
 
 def _array(length: int) -> bytes:
@@ -258,21 +297,12 @@ def _step(step: HoldStep) -> list[Any]:
         step.held,
         step.owed,
         [value for pair in step.returns for value in pair],
-        [value for each in step.counts for value in (each.key, each.start, each.end, each.delta)],
+        [
+            value
+            for each in step.counts
+            for value in (each.key, group_of(each.key), each.start, each.end, each.delta)
+        ],
         False if step.after is None else _hold(step.after),
-    ]
-
-
-def _charge(charge: Charge) -> list[Any]:
-    return [
-        charge.key,
-        charge.start,
-        charge.end,
-        charge.cap,
-        int(charge.soft),
-        int(charge.micros),
-        int(charge.opens),
-        [part for pair in charge.also for part in pair] or False,
     ]
 
 

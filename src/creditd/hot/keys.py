@@ -6,6 +6,7 @@ cluster slot and one script may touch them all.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 from zlib import crc32
 
@@ -16,9 +17,30 @@ PREFIX: Final = "creditd:2"
 """The number is that of the layout: two releases with different layouts never read each other's states."""
 
 
+_PART: Final = re.compile(r"@\d+$")
+_LIMIT: Final = re.compile(r"l:[^:]*")
+_BUDGET: Final = re.compile(r"b:[^:]*:[^:]*:")
+"""The id and the period of a budget, or as much as is before the third colon: what follows has all of its value."""
+
+
 def bucket_of(account: str) -> int:
     """The bucket of an account: 0 to BUCKETS - 1."""
     return crc32(account.encode()) % BUCKETS
+
+
+def group_of(counter: str) -> str:
+    """The group of counters that a counter is kept in: those of one are mostly used together.
+
+    Limits of one feature are, and so are budgets for one value. Everything else is alone: parts of sliding windows are
+    many, and what ends like one of them may be taken for one, at the price of its company only.
+    """
+    if _PART.search(counter):
+        return counter
+    limit = _LIMIT.match(counter)
+    if limit:
+        return limit[0]
+    budget = _BUDGET.match(counter)
+    return f"b:{counter[budget.end() :]}" if budget else counter
 
 
 def state_key(account: str) -> str:

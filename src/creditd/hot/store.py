@@ -27,7 +27,7 @@ from creditd.hot.codec import (
     pack,
 )
 from creditd.hot.connection import Address, Connection, HotUnavailable, OnReply, Reply, into, open_connection
-from creditd.hot.keys import BUCKETS, bucket_of, outbox_key, record_key, revision_key, state_key
+from creditd.hot.keys import BUCKETS, bucket_of, group_of, outbox_key, record_key, revision_key, state_key
 from creditd.hot.scripts import Script
 
 _log = logging.getLogger(__name__)
@@ -313,7 +313,7 @@ def _taken(entries: Sequence[Entry]) -> list[Any]:
         if entry.credit:
             changes = [part for item in effects.grants for part in (item.grant_id, -item.remaining)]
             credits.append([entry.credit, -entry.amount, effects.debt, changes, effects.held])
-        counters += [[item.key, item.start, item.delta] for item in effects.counters]
+        counters += [[item.key, group_of(item.key), item.start, item.delta] for item in effects.counters]
         if effects.hold is not None:
             holds.append([effects.hold.id, entry.sequence])
     return [credits, counters, holds]

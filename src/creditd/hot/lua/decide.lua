@@ -12,7 +12,7 @@
 --       {'again', outbox value}: decided by the earlier call; {'price', at, {used..} (msgpack)};
 --       other codes of kernel.lua: {code, at}
 -- Outbox field: unit id; value: wall clock in ms (13 digits), then msgpack
---       {epoch number, epoch nonce, depends, at, first sequence, {head..}, {result..}}
+--       {epoch number, epoch nonce, depends, at, first sequence, {head..}, results (msgpack)}
 -- Idempotency record: fingerprint, unit id, then msgpack {at, sequence, head, result}
 -- @include kernel.lua
 
@@ -61,9 +61,9 @@ for name in pairs(work.dirty_credits) do
   fields[#fields + 1] = '$' .. name
   fields[#fields + 1] = pack(work.credits[name])
 end
-for name in pairs(work.dirty_counters) do
+for name in pairs(work.dirty_groups) do
   fields[#fields + 1] = '#' .. name
-  fields[#fields + 1] = pack(work.counters[name])
+  fields[#fields + 1] = pack(work.groups[name])
 end
 for name in pairs(work.dirty_holds) do
   if work.holds[name] then
@@ -78,7 +78,8 @@ for i = 1, #fields, 4000 do
   redis.call('HSET', KEYS[1], unpack(fields, i, math.min(i + 3999, #fields)))
 end
 
-local body = pack({meta[3], meta[4], depends, at, first, heads, results})
+local packed = pack(results)
+local body = pack({meta[3], meta[4], depends, at, first, heads, packed})
 redis.call('HSET', KEYS[3], unit, ARGV[2] .. body)
 next_key = 4
 for i, result in ipairs(results) do
@@ -89,4 +90,4 @@ for i, result in ipairs(results) do
     next_key = next_key + 1
   end
 end
-return {'ok', at, first, meta[3], meta[4], depends, pack(results)}
+return {'ok', at, first, meta[3], meta[4], depends, packed}

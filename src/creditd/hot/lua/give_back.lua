@@ -4,7 +4,7 @@
 --
 -- KEYS  1 state of the account, 2 outbox of the bucket, 3.. idempotency records of the unit; one slot
 -- ARGV  1 run id, 2 epoch number, 3 epoch nonce, 4 unit id,
---       5 msgpack {{{credit, available, debt, {grant, amount, ..}, held}..}, {{counter, start, delta}..},
+--       5 msgpack {{{credit, available, debt, {grant, amount, ..}, held}..}, {{counter, group, start, delta}..},
 --         {{hold, sequence}..}}: what the unit took, and the holds that it opened
 -- Reply 1 given back, 0 the state is another one, or it was done before, or dropped: a hold has changed since
 for i = 3, #KEYS do
@@ -29,21 +29,24 @@ for _, change in ipairs(taken[1]) do
   local field = '$' .. change[1]
   local credit = cmsgpack.unpack(redis.call('HGET', KEYS[1], field))
   credit[2], credit[3], credit[5] = credit[2] + change[2], credit[3] - change[5], credit[5] - change[3]
+  local grants = cmsgpack.unpack(credit[9])
   for i = 1, #change[4], 2 do
-    for _, grant in ipairs(credit[8]) do
-      if grant[1] == change[4][i] then grant[2] = grant[2] + change[4][i + 1] end
+    for place, grant in ipairs(grants) do
+      if grant == change[4][i] then credit[8][place] = credit[8][place] + change[4][i + 1] end
     end
   end
   redis.call('HSET', KEYS[1], field, cmsgpack.pack(credit))
 end
 for _, change in ipairs(taken[2]) do
-  local field = '#' .. change[1]
-  local counter = redis.call('HGET', KEYS[1], field)
-  if counter then
-    counter = cmsgpack.unpack(counter)
-    if counter[1] == change[2] then
-      counter[3] = math.max(0, counter[3] - change[3])
-      redis.call('HSET', KEYS[1], field, cmsgpack.pack(counter))
+  local field = '#' .. change[2]
+  local packed_group = redis.call('HGET', KEYS[1], field)
+  if packed_group then
+    local group = cmsgpack.unpack(packed_group)
+    for i = 1, #group, 4 do
+      if group[i] == change[1] and group[i + 1] == change[3] then
+        group[i + 3] = math.max(0, group[i + 3] - change[4])
+        redis.call('HSET', KEYS[1], field, cmsgpack.pack(group))
+      end
     end
   end
 end

@@ -3,21 +3,23 @@
 --
 -- State, one hash per account, field -> msgpack:
 --   m          {format, run id, epoch number, epoch nonce (string), sequence, policy version, at, end, raised}
---   $<credit>  {burn order, available, held, granted, debt, next expiry, next refill, {{grant, remaining, features}..}}
---              features: array of names, or false when the grant pays for every feature
---   #<counter> {start, end, used}
+--   $<credit>  {burn order, available, held, granted, debt, next expiry, next refill, {remaining..}, grants, limited}
+--              remaining: of each grant in burn order; grants: msgpack of {grant..}, looked into only to name those that pay;
+--              limited: {place of a grant, {feature..}, ..}: what pays for some features only; false without any
+--   #<group>   {counter, start, end, used, ..}: counters that are mostly used together, as keys.py groups them
 --   !<hold>    {sequence, expires at, {grant, micros, lapsed 0/1, ..}, {counter, start, end, micros, carry debt 0/1, ..},
 --              {counter, start, end, applied, micros 0/1, ..}, description}
 --              of a reservation: what it took of grants, counted as overage, and counted in limits and budgets
 -- Operation (msgpack): {run id, now, policy version, catalog revision, {draw..}}
---   draw    {feature, mode, credit, burn order, amount, floor, overage, {charge..}, cap, capped by, {tier..} or false,
+--   draw    {feature, mode, credit, burn order, amount, floor, overage, charges, cap, capped by, {tier..} or false,
 --          {join..} or {settle..} or false, units}
 --   overage {counter, start, end, cap, carry debt 0/1} or false
---   charge  {counter, start, end, cap, soft 0/1, micros 0/1, opens 0/1, {counter, start, ..} or false}
+--   charges {{counter..}, {start..}, {end..}, {cap..}, {flags..}, {group..}, {place of its group..}, also or false}: a column
+--           each; cap of a soft one -1; flags 1 opens, 2 micros, or their sum; also {place, {counter, start, ..}, ..}
 --   tier    {counter, start, end, delta, low, high}
 --   join    {1, hold, sequence or 0 when new, expires at, description}: what is drawn is held
---   settle  {2, hold, sequence, held less, owed, {grant, micros, ..}: returns, {counter, start, end, delta, ..},
---           {expires at, parts, overage, charges, description}: what stays held, or false}
+--   settle  {2, hold, sequence, held less, owed, {grant, micros, ..}: returns,
+--           {counter, group, start, end, delta, ..}, {expires at, parts, overage, charges, description}: what stays held, or false}
 --   mode 1 enforce, 2 partial, 3 record;  cap -1 = unlimited;  instants in ms, amounts in micros, all integers
 -- Result of a draw: {denial or false, denied by, shortfall, from grants, from overage, debt, {grant, amount, ..},
 --   {used..}, {applied..}, overage used, spendable, overage room, balances or false, {start, end, ..} or false,
@@ -25,12 +27,14 @@
 --   balances {available, held, granted, debt, next expiry, next refill}
 -- Cost: O(draws * (grants of the credit + counters of the draw)).
 
-local FORMAT = 1
+local FORMAT = 2
 local MAX = 9000000000000000
 
 -- Raised as an error value to leave a draw; nothing has been written yet when it is.
 local LATE, RANGE, HOLD = 'LATE', 'RANGE', 'HOLD'
 local JOIN, SETTLE = 1, 2
+-- Flags of a charge.
+local OPENS, MICROS = 1, 2
 
 -- Where the counters of the tiers of a draw are whose price is for another place; raised as PRICE.
 local PRICE, tiers_used = 'PRICE', {}
@@ -38,7 +42,7 @@ local PRICE, tiers_used = 'PRICE', {}
 local function pack(value) return cmsgpack.pack(value) end
 
 local function load(op)
-  local names, seen, credits, counters, holds = {'m'}, {}, {}, {}, {}
+  local names, seen = {'m'}, {}
   local function want(name)
     if not seen[name] then
       seen[name] = true
@@ -48,12 +52,7 @@ local function load(op)
   for _, draw in ipairs(op[5]) do
     if draw[3] ~= '' then want('$' .. draw[3]) end
     if draw[7] then want('#' .. draw[7][1]) end
-    for _, charge in ipairs(draw[8]) do
-      want('#' .. charge[1])
-      if charge[8] then
-        for i = 1, #charge[8], 2 do want('#' .. charge[8][i]) end
-      end
-    end
+    for _, group in ipairs(draw[8][6]) do want('#' .. group) end
     if draw[11] then
       for _, tier in ipairs(draw[11]) do want('#' .. tier[1]) end
     end
@@ -61,7 +60,7 @@ local function load(op)
     if step then
       want('!' .. step[2])
       if step[1] == SETTLE then
-        for i = 1, #step[7], 4 do want('#' .. step[7][i]) end
+        for i = 2, #step[7], 5 do want('#' .. step[7][i]) end
       end
     end
   end
@@ -74,39 +73,56 @@ local function load(op)
   if not values[1] then return nil end
   local meta = cmsgpack.unpack(values[1])
   if meta[1] ~= FORMAT or meta[2] ~= op[1] then return nil end
+  local work = {meta = meta, credits = {}, holds = {}, groups = {}, group_of = {}, place_of = {},
+    dirty_credits = {}, dirty_groups = {}, dirty_holds = {}}
   for i = 2, #names do
     if values[i] then
-      local kind, key = names[i]:sub(1, 1), names[i]:sub(2)
-      local found = kind == '$' and credits or kind == '#' and counters or holds
-      found[key] = cmsgpack.unpack(values[i])
+      local kind, key, value = names[i]:byte(1), names[i]:sub(2), cmsgpack.unpack(values[i])
+      if kind == 35 then
+        work.groups[key] = value
+        for place = 1, #value, 4 do
+          work.group_of[value[place]], work.place_of[value[place]] = key, place
+        end
+      elseif kind == 36 then
+        work.credits[key] = value
+      else
+        work.holds[key] = value
+      end
     end
   end
-  return {meta = meta, credits = credits, counters = counters, holds = holds,
-    dirty_credits = {}, dirty_counters = {}, dirty_holds = {}}
+  return work
+end
+
+-- The start, end and use of a counter, or nil.
+local function counter_of(work, key)
+  local place = work.place_of[key]
+  if not place then return nil end
+  local group = work.groups[work.group_of[key]]
+  return group[place + 1], group[place + 2], group[place + 3]
 end
 
 -- What the window [start, finish) has counted by `at`.
 local function used_of(work, key, start, finish, at)
-  local counter = work.counters[key]
-  if not counter or counter[1] < start then return 0 end
-  if counter[1] > start then
-    -- The present window, and another one is stored: windows lie elsewhere since then, and count anew.
-    if finish > at then return 0 end
-    error(LATE, 0)
-  end
-  return counter[3]
+  local place = work.place_of[key]
+  if not place then return 0 end
+  local group = work.groups[work.group_of[key]]
+  local from = group[place + 1]
+  if from == start then return group[place + 3] end
+  if from < start then return 0 end
+  -- The present window, and another one is stored: windows lie elsewhere since then, and count anew.
+  if finish > at then return 0 end
+  error(LATE, 0)
 end
 
--- What a charge counts as used in the window [start, finish) by `at`: its own counter and those beside it.
-local function used_by(work, charge, start, finish, at)
-  local used = used_of(work, charge[1], start, finish, at)
-  if charge[8] then
-    for i = 1, #charge[8], 2 do
-      used = used + used_of(work, charge[8][i], charge[8][i + 1], 0, at)
-      if used > MAX then error(RANGE, 0) end
+-- Adds to what charges have used what the counters beside them have.
+local function use_beside(work, also, used, at)
+  for i = 1, #also, 2 do
+    local place, counters = also[i], also[i + 1]
+    for j = 1, #counters, 2 do
+      used[place] = used[place] + used_of(work, counters[j], counters[j + 1], 0, at)
+      if used[place] > MAX then error(RANGE, 0) end
     end
   end
-  return used
 end
 
 local function check_tiers(work, draw, at)
@@ -122,18 +138,33 @@ local function check_tiers(work, draw, at)
   end
 end
 
-local function set_counter(work, key, start, finish, used)
+local function set_counter(work, key, name, start, finish, used)
   if used > MAX then error(RANGE, 0) end
-  work.counters[key] = {start, finish, used}
-  work.dirty_counters[key] = true
+  local group = work.groups[name]
+  if not group then
+    group = {}
+    work.groups[name] = group
+  end
+  local place = work.place_of[key]
+  if not place then
+    place = #group + 1
+    work.group_of[key], work.place_of[key], group[place] = name, place, key
+  end
+  group[place + 1], group[place + 2], group[place + 3] = start, finish, used
+  work.dirty_groups[name] = true
 end
 
-local function pays(grant, feature)
-  if not grant[3] then return true end
-  for _, name in ipairs(grant[3]) do
-    if name == feature then return true end
+-- The places of the grants that don't pay for a feature; nil when all do.
+local function excluded_of(credit, feature)
+  if not credit[10] then return nil end
+  local excluded = {}
+  for i = 1, #credit[10], 2 do
+    excluded[credit[10][i]] = true
+    for _, name in ipairs(credit[10][i + 1]) do
+      if name == feature then excluded[credit[10][i]] = nil end
+    end
   end
-  return false
+  return excluded
 end
 
 local function balances(credit)
@@ -149,17 +180,19 @@ local function counter_room(draw, used)
     if draw[2] == 1 then return false, 0, {'BUDGET_EXCEEDED', draw[10], draw[5] - draw[9]} end
     micros_room = draw[9]
   end
-  for i, charge in ipairs(draw[8]) do
-    if charge[4] >= 0 and charge[5] == 0 then
-      local room = math.max(0, charge[4] - used[i])
-      if charge[6] == 1 then
+  local charges = draw[8]
+  local caps, flags = charges[4], charges[5]
+  for i = 1, #caps do
+    if caps[i] >= 0 then
+      local room = math.max(0, caps[i] - used[i])
+      if flags[i] >= MICROS then
         if draw[2] == 1 and draw[5] > room then
-          return false, 0, {'BUDGET_EXCEEDED', charge[1], draw[5] - room}
+          return false, 0, {'BUDGET_EXCEEDED', charges[1][i], draw[5] - room}
         end
         micros_room = micros_room < 0 and room or math.min(micros_room, room)
       elseif draw[13] > room then
         if draw[2] == 1 or draw[3] ~= '' or room == 0 then
-          return false, 0, {'LIMIT_EXCEEDED', charge[1], draw[13] - room}
+          return false, 0, {'LIMIT_EXCEEDED', charges[1][i], draw[13] - room}
         end
         units = units and math.min(units, room) or room
       end
@@ -169,10 +202,10 @@ local function counter_room(draw, used)
 end
 
 -- What the grants hold for the draw's feature; fills in what of it may be spent, and the overage.
-local function credit_room(draw, credit, result)
-  local eligible, overage = 0, draw[7]
-  for _, grant in ipairs(credit[8]) do
-    if pays(grant, draw[1]) then eligible = eligible + grant[2] end
+local function credit_room(draw, credit, excluded, result)
+  local eligible, overage, remaining = 0, draw[7], credit[8]
+  for i = 1, #remaining do
+    if not (excluded and excluded[i]) then eligible = eligible + remaining[i] end
   end
   result[11] = eligible
   if draw[6] > 0 and draw[2] ~= 3 then result[11] = math.min(eligible, math.max(0, credit[2] - draw[6])) end
@@ -185,7 +218,7 @@ local function joins(draw) return draw[12] and draw[12][1] == JOIN end
 local function settles(draw) return draw[12] and draw[12][1] == SETTLE end
 
 -- Takes a draw's micros out of a credit; fills `result`, or its denial.
-local function burn(work, draw, credit, eligible, result, micros_room)
+local function burn(work, draw, credit, excluded, eligible, result, micros_room)
   local mode, amount, overage = draw[2], draw[5], draw[7]
   local spendable, overage_room = result[11], result[12]
   if mode == 2 and micros_room >= 0 then
@@ -214,14 +247,15 @@ local function burn(work, draw, credit, eligible, result, micros_room)
   local owed = debt
   if overage and overage[5] == 1 and not joins(draw) then owed = owed + from_overage end
   if credit[2] - from_grants - owed < -MAX then error(RANGE, 0) end
-  local left, allocations = from_grants, {}
-  for _, grant in ipairs(credit[8]) do
+  local left, allocations, remaining = from_grants, {}, credit[8]
+  local grants = left > 0 and cmsgpack.unpack(credit[9])
+  for i = 1, #remaining do
     if left == 0 then break end
-    if grant[2] > 0 and pays(grant, draw[1]) then
-      local take = math.min(left, grant[2])
+    if remaining[i] > 0 and not (excluded and excluded[i]) then
+      local take = math.min(left, remaining[i])
       left = left - take
-      grant[2] = grant[2] - take
-      allocations[#allocations + 1] = grant[1]
+      remaining[i] = remaining[i] - take
+      allocations[#allocations + 1] = grants[i]
       allocations[#allocations + 1] = take
     end
   end
@@ -231,28 +265,30 @@ local function burn(work, draw, credit, eligible, result, micros_room)
   work.dirty_credits[draw[3]] = true
   if overage and from_overage > 0 then
     result[10] = result[10] + from_overage
-    set_counter(work, overage[1], overage[2], overage[3], result[10])
+    set_counter(work, overage[1], overage[1], overage[2], overage[3], result[10])
   end
   result[3] = draw[5] - from_grants - from_overage - debt
   result[4], result[5], result[6], result[7] = from_grants, from_overage, debt, allocations
   result[13] = balances(credit)
 end
 
-local function count(work, draw, result, units, spans, at)
-  local charged = result[4] + result[5] + result[6]
+local function count(work, draw, result, units, starts, finishes, at)
+  local charged, used, applied, charges = result[4] + result[5] + result[6], result[8], result[9], draw[8]
+  local names, flags, also = charges[1], charges[5], charges[8]
   -- What a hold counts is done when it is settled; the charges only tell how the limits stand.
-  for i, charge in ipairs(settles(draw) and {} or draw[8]) do
-    local before = result[8][i]
-    local delta = charge[6] == 1 and charged or draw[13]
-    if units and charge[6] == 0 then delta = math.min(delta, units) end
+  for i = 1, settles(draw) and 0 or #names do
+    local before = used[i]
+    local delta = flags[i] >= MICROS and charged or draw[13]
+    if units and flags[i] < MICROS then delta = math.min(delta, units) end
     delta = math.max(delta, -before)
-    local start, finish = spans[2 * i - 1], spans[2 * i]
-    set_counter(work, charge[1], start, finish, used_of(work, charge[1], start, finish, at) + delta)
-    result[8][i], result[9][i] = before + delta, delta
+    local own = also and used_of(work, names[i], starts[i], finishes[i], at) or before
+    set_counter(work, names[i], charges[6][charges[7][i]], starts[i], finishes[i], own + delta)
+    used[i], applied[i] = before + delta, delta
   end
   if draw[11] then
     for _, tier in ipairs(draw[11]) do
-      set_counter(work, tier[1], tier[2], tier[3], used_of(work, tier[1], tier[2], tier[3], at) + tier[4])
+      local before = used_of(work, tier[1], tier[2], tier[3], at)
+      set_counter(work, tier[1], tier[1], tier[2], tier[3], before + tier[4])
     end
   end
 end
@@ -281,7 +317,7 @@ local function merge(list, items, width, same, sum)
 end
 
 -- The hold that a draw joins takes over what was drawn.
-local function join(work, draw, result, spans, sequence)
+local function join(work, draw, result, starts, finishes, sequence)
   local step = draw[12]
   local hold = work.holds[step[2]] or {0, 0, {}, {}, {}, ''}
   local parts, overage, charges = {}, {}, {}
@@ -289,10 +325,10 @@ local function join(work, draw, result, spans, sequence)
     parts[#parts + 1], parts[#parts + 2], parts[#parts + 3] = result[7][i], result[7][i + 1], 0
   end
   if draw[7] and result[5] > 0 then overage = {draw[7][1], draw[7][2], draw[7][3], result[5], draw[7][5]} end
-  for i, charge in ipairs(draw[8]) do
+  for i, counter in ipairs(draw[8][1]) do
     local n = #charges
-    charges[n + 1], charges[n + 2], charges[n + 3] = charge[1], spans[2 * i - 1], spans[2 * i]
-    charges[n + 4], charges[n + 5] = result[9][i], charge[6]
+    charges[n + 1], charges[n + 2], charges[n + 3] = counter, starts[i], finishes[i]
+    charges[n + 4], charges[n + 5] = result[9][i], draw[8][5][i] >= MICROS and 1 or 0
   end
   merge(hold[3], parts, 3, {0, 2}, 1)
   merge(hold[4], overage, 5, {0, 1, 4}, 3)
@@ -307,10 +343,9 @@ end
 -- How far a counter moves by a change in a window of the past: not at all when that is over; never below 0.
 local function countable(work, key, start, finish, delta, at)
   if finish ~= 0 and finish <= at then return 0 end
-  local counter = work.counters[key]
-  if counter and counter[1] > start then return 0 end
-  local used = (not counter or counter[1] < start) and 0 or counter[3]
-  return math.max(delta, -used)
+  local from, _, used = counter_of(work, key)
+  if from and from > start then return 0 end
+  return math.max(delta, (not from or from < start) and 0 or -used)
 end
 
 -- What leaves a hold goes where it belongs: to its grants, to the debt, out of the counters.
@@ -318,14 +353,15 @@ local function settle(work, draw, at, sequence)
   local step, credit = draw[12], work.credits[draw[3]]
   local returned, repaid, moved = {}, {}, {}
   if credit and draw[3] ~= '' then
+    local grants = #step[6] > 0 and cmsgpack.unpack(credit[9]) or {}
     for i = 1, #step[6], 2 do
       local id, micros = step[6][i], step[6][i + 1]
-      for _, grant in ipairs(credit[8]) do
-        if grant[1] == id then
+      for place, grant in ipairs(grants) do
+        if grant == id then
           local paid = math.min(credit[5], micros)
           credit[5] = credit[5] - paid
           credit[2] = credit[2] + micros
-          grant[2] = grant[2] + micros - paid
+          credit[8][place] = credit[8][place] + micros - paid
           if paid > 0 then
             repaid[#repaid + 1] = id
             repaid[#repaid + 1] = paid
@@ -342,11 +378,13 @@ local function settle(work, draw, at, sequence)
     credit[3] = credit[3] - step[4]
     work.dirty_credits[draw[3]] = true
   end
-  for i = 1, #step[7], 4 do
-    local key, start, finish = step[7][i], step[7][i + 1], step[7][i + 2]
-    local delta = countable(work, key, start, finish, step[7][i + 3], at)
+  for i = 1, #step[7], 5 do
+    local key, group, start, finish = step[7][i], step[7][i + 1], step[7][i + 2], step[7][i + 3]
+    local delta = countable(work, key, start, finish, step[7][i + 4], at)
     moved[#moved + 1] = delta
-    if delta ~= 0 then set_counter(work, key, start, finish, used_of(work, key, start, finish, at) + delta) end
+    if delta ~= 0 then
+      set_counter(work, key, group, start, finish, used_of(work, key, start, finish, at) + delta)
+    end
   end
   local after = step[8]
   work.holds[step[2]] = after and {sequence, after[1], after[2], after[3], after[4], after[5]} or nil
@@ -361,7 +399,7 @@ local function raises(draw, result)
   end
   if not settles(draw) then return false end
   local step = draw[12]
-  for i = 4, #step[7], 4 do
+  for i = 5, #step[7], 5 do
     if step[7][i] < 0 then return true end
   end
   return #step[6] > 0
@@ -374,33 +412,38 @@ local function take(work, draw, at, sequence)
   end
   check_tiers(work, draw, at)
   local settled = settles(draw) and settle(work, draw, at, sequence) or false
-  local used, applied, spans, opened = {}, {}, {}, false
-  for i, charge in ipairs(draw[8]) do
-    local start, finish = charge[2], charge[3]
-    if charge[7] == 1 then
-      opened = true
-      local counter = work.counters[charge[1]]
-      if counter and counter[2] > at then start, finish = counter[1], counter[2] end
+  local charges, used, applied = draw[8], {}, {}
+  local names, starts, finishes, flags = charges[1], charges[2], charges[3], charges[5]
+  local spans = false
+  for i = 1, #names do
+    if flags[i] % 2 == OPENS then
+      spans = spans or {}
+      local start, finish = counter_of(work, names[i])
+      if finish and finish > at then starts[i], finishes[i] = start, finish end
     end
-    spans[2 * i - 1], spans[2 * i] = start, finish
-    used[i], applied[i] = used_by(work, charge, start, finish, at), 0
+    used[i], applied[i] = used_of(work, names[i], starts[i], finishes[i], at), 0
   end
+  if spans then
+    for i = 1, #names do spans[2 * i - 1], spans[2 * i] = starts[i], finishes[i] end
+  end
+  if charges[8] then use_beside(work, charges[8], used, at) end
   local overage_used = draw[7] and used_of(work, draw[7][1], draw[7][2], draw[7][3], at) or 0
   local credit = draw[3] ~= '' and work.credits[draw[3]] or nil
   local result = {false, '', 0, 0, 0, 0, {}, used, applied, overage_used, 0, 0,
-    credit and balances(credit) or false, opened and spans or false, settled}
-  local eligible = credit and credit_room(draw, credit, result)
+    credit and balances(credit) or false, spans, settled}
+  local excluded = credit and excluded_of(credit, draw[1])
+  local eligible = credit and credit_room(draw, credit, excluded, result)
   local units, micros_room, denial = counter_room(draw, used)
   if denial then
     result[1], result[2], result[3] = denial[1], denial[2], denial[3]
     return result
   end
   if credit then
-    burn(work, draw, credit, eligible, result, micros_room)
+    burn(work, draw, credit, excluded, eligible, result, micros_room)
     if result[1] then return result end
   end
-  count(work, draw, result, units, spans, at)
-  if joins(draw) then join(work, draw, result, spans, sequence) end
+  count(work, draw, result, units, starts, finishes, at)
+  if joins(draw) then join(work, draw, result, starts, finishes, sequence) end
   return result
 end
 
