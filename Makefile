@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint proto proto-check docs docs-check clients clients-check test-clients chart lock dist image bench pictures clean
+.PHONY: help setup run test test-sim lint proto proto-check docs docs-check clients clients-check test-clients chart lock dist image bench pictures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ run: setup ## the whole service on embedded servers, with a demo catalog and acc
 
 test: setup ## the whole Python test suite on embedded servers
 	$(BIN)/python -m pytest
+
+SEEDS ?= 0:500
+test-sim: setup ## SEEDS=0:500 of the simulator: whole lives in simulated time, with faults at every step
+	$(BIN)/python -m tests.simulator --seeds $(SEEDS) --ops 200
 
 lint: setup ## ruff, mypy --strict, buf lint, hadolint
 	$(BIN)/ruff check .

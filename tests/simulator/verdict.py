@@ -71,7 +71,7 @@ class Verdict:
             quiet = quiet + 1 if ready and not busy and not left else 0
 
     async def _in(self, replica: Replica, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """The result of something done in a replica's process; it may first have to find out which connections are dead."""
+        """The result of something done in a replica's process; it may first have to find out which connections died."""
         for _ in range(20):
             try:
                 return await replica.process.spawn(work())

@@ -164,8 +164,11 @@ class World:
             return False
         replica = self.source.choice(serving)
         self.trace(name, replica.name, intent.number, intent.name, intent.account)
+        acked_before = intent.acked
         outcome = await self._call(replica, intent)
         self.note(name, intent, outcome)
+        if acked_before and isinstance(outcome, Ruling) and not outcome.allowed:
+            self.violation(f"intent {intent.number} ({intent.name}) was denied after it was acknowledged")
         return outcome is not None
 
     def note(self, name: str, intent: Intent, outcome: Any) -> None:
