@@ -33,8 +33,8 @@ run: setup ## the whole service on embedded servers, with a demo catalog and acc
 test: setup ## the whole Python test suite on embedded servers
 	$(BIN)/python -m pytest
 
-SEEDS ?= 0:500
-test-sim: setup ## SEEDS=0:500 of the simulator: whole lives in simulated time, with faults at every step
+SEEDS ?= 500:1000
+test-sim: setup ## SEEDS=500:1000 of the simulator: whole lives in simulated time, with faults at every step
 	$(BIN)/python -m tests.simulator --seeds $(SEEDS) --ops 200
 
 lint: setup ## ruff, mypy --strict, buf lint, hadolint

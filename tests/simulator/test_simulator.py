@@ -1,6 +1,6 @@
 """A handful of seeds, and what makes a seed worth printing: it can be had again, and it finds what is broken.
 
-`make test-sim SEEDS=0:500` lives many more. What they found has tests in tests/engine (test_doubt, test_catalog_races).
+`make test-sim` lives many more. What they have found has tests in tests/engine (test_doubt, test_catalog_races).
 """
 
 from __future__ import annotations
