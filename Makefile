@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-faults lint proto proto-check docs docs-check clients clients-check test-clients chart lock dist image bench pictures clean
+.PHONY: help setup run test test-faults test-sim lint proto proto-check docs docs-check clients clients-check test-clients chart lock dist image bench pictures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ SEED ?= 1
 ROUNDS ?= 20
 test-faults: setup ## load while everything breaks, then an audit: SEED=n ROUNDS=n
 	$(BIN)/python -m tests.faults --seed $(SEED) --rounds $(ROUNDS) $(if $(FIRST),--first $(FIRST),--alone)
+
+SEEDS ?= 500:1000
+test-sim: setup ## SEEDS=500:1000 of the simulator: whole lives in simulated time, with faults at every step
+	$(BIN)/python -m tests.simulator --seeds $(SEEDS) --ops 200
 
 lint: setup ## ruff, mypy --strict, buf lint, hadolint
 	$(BIN)/ruff check .

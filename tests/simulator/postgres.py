@@ -56,17 +56,13 @@ class Record:
     def copy(self) -> Record:
         made = Record()
         made.account, made.epoch, made.nonce = self.account, self.epoch, self.nonce
-        for name in (
-            "entries",
-            "committed",
-            "keys",
-            "subscriptions",
-            "overrides",
-            "budgets",
-            "grants",
-            "versions",
-        ):
-            setattr(made, name, dict(getattr(self, name)))
+        made.entries, made.committed, made.keys = self.entries.copy(), self.committed.copy(), self.keys.copy()
+        made.subscriptions, made.overrides = self.subscriptions.copy(), self.overrides.copy()
+        made.budgets, made.grants, made.versions = (
+            self.budgets.copy(),
+            self.grants.copy(),
+            self.versions.copy(),
+        )
         return made
 
 
@@ -192,6 +188,8 @@ class Server:
         }
         self.commits = 0
         self.connected = 0
+        # What loads read of entries, which never change, by account and entry id.
+        self.parts: dict[tuple[str, str, int], Any] = {}
         self.sessions: set[Session] = set()
         self.connections: dict[Session, Connection] = {}
         self.on_committed: Callable[[str, int], None] = lambda _account, _sequence: None
@@ -317,16 +315,11 @@ class Server:
     def _commit(self, transaction: Transaction) -> None:
         self.commits += 1
         for account, record in transaction.records.items():
-            before = self.records.get(account)
-            for sequence in record.entries:
-                if sequence not in record.committed:
-                    record.committed[sequence] = self.commits
             self.records[account] = record
-            if before is None or len(before.entries) != len(record.entries):
-                known = () if before is None else before.entries
-                for sequence in record.entries:
-                    if sequence not in known:
-                        self.on_committed(account, sequence)
+            if len(record.committed) != len(record.entries):
+                for sequence in [each for each in record.entries if each not in record.committed]:
+                    record.committed[sequence] = self.commits
+                    self.on_committed(account, sequence)
         for name, rows in transaction.tables.items():
             table = self.tables[name]
             for key, row in rows.items():

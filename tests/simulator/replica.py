@@ -97,7 +97,7 @@ class Replica:
                 await engine.catalog_control.announce(engine.catalogs.revision)
 
         for worker in (
-            Worker("reaper", self._loud(reaper.sweep), interval_s=2.0),
+            Worker("reaper", self._loud(reaper.sweep), interval_s=3.0),
             Worker("checkpoints", self._loud(checkpointer.sweep), interval_s=4.0),
             Worker("catalog-watch", self._loud(watch_catalog), interval_s=7.0),
         ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,9 @@ def run(seed: int, ops: int, stores: Stores) -> Result:
             world.loop.run(_life(world))
         except Stuck as error:
             world.violation(f"stuck: {error}")
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            world.violation(f"the world ended: {error!r} in {where.filename}:{where.lineno}")
         for problem in world.loop.unhandled:
             world.violation(f"unhandled: {problem}")
         result = Result(
@@ -59,7 +63,8 @@ def run(seed: int, ops: int, stores: Stores) -> Result:
         )
         world.close()
         del world
-        gc.collect()
+        if seed % 4 == 0:
+            gc.collect()
     return result
 
 

@@ -214,7 +214,15 @@ def tail(tx: Transaction, account: str, after: int, limit: int) -> list[Any]:
     if record is None:
         return []
     entries = record.entries
-    return [_part(entries[sequence]) for sequence in sorted(each for each in entries if each > after)[:limit]]
+    found, parts, get = [], tx.server.parts, tuple.__getitem__
+    for sequence in sorted(each for each in entries if each > after)[:limit]:
+        row = entries[sequence]
+        name = (account, get(row, _ID), sequence)
+        part = parts.get(name)
+        if part is None:
+            part = parts[name] = _part(row)
+        found.append(part)
+    return found
 
 
 def _part(row: tuple[Any, ...]) -> Any:

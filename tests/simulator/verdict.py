@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tests.scenarios.conservation import conserved
@@ -59,7 +60,7 @@ class Verdict:
             await asyncio.sleep(0.5)
             ready = len(self._replicas()) == len(world.replicas)
             for replica in self._replicas():
-                await self._in(replica, replica.reap_now())
+                await self._in(replica, replica.reap_now)
             busy = [
                 replica.name
                 for replica in self._replicas()
@@ -69,9 +70,14 @@ class Verdict:
             left = sum(world.nodes[0].ask("HLEN", key) for key in world.nodes[0].keys(b":outbox"))
             quiet = quiet + 1 if ready and not busy and not left else 0
 
-    async def _in(self, replica: Replica, work: Any) -> Any:
-        """The result of something done in a replica's process."""
-        return await replica.process.spawn(work)
+    async def _in(self, replica: Replica, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """The result of something done in a replica's process; it may first have to find out which connections died."""
+        for _ in range(20):
+            try:
+                return await replica.process.spawn(work())
+            except Unavailable:
+                await asyncio.sleep(1.0)
+        return await replica.process.spawn(work())
 
     def entries(self, account: str) -> list[Entry]:
         """The account's ledger, read past all code but the codec."""
@@ -86,7 +92,7 @@ class Verdict:
             if replica.engine is None:
                 raise TypeError("not a replica that serves")
             # Fills holes, as the next touch of a lost account would.
-            await self._in(replica, replica.engine.loader.load(account))
+            await self._in(replica, partial(replica.engine.loader.load, account))
             books[account] = self.entries(account)
             try:
                 state = fold_all(AccountState(account), books[account])
@@ -99,7 +105,7 @@ class Verdict:
             for other in self._replicas():
                 if other.engine is None:
                     continue
-                found = await self._in(other, other.engine.verify_account(account, repair=False))
+                found = await self._in(other, partial(other.engine.verify_account, account, repair=False))
                 if not found.consistent:
                     self.wrong(f"{account}, verified by {other.name}: {'; '.join(found.differences)}")
         redeemed = sum(

@@ -61,7 +61,7 @@ class World:
         self.under_way = 0
         self.nemesis = Nemesis(self, random.Random(source.getrandbits(64)))
         self._callers = source.choice((2, 5, 8))
-        self._think_s = source.choice((0.05, 0.3, 1.0))
+        self._think_s = source.choice((0.05, 0.2, 0.5))
         self._hurry = source.choice((0.0, 0.1, 0.4))
         self.postgres.on_committed = lambda account, sequence: self.trace("landed", account, sequence)
 
@@ -164,8 +164,11 @@ class World:
             return False
         replica = self.source.choice(serving)
         self.trace(name, replica.name, intent.number, intent.name, intent.account)
+        acked_before = intent.acked
         outcome = await self._call(replica, intent)
         self.note(name, intent, outcome)
+        if acked_before and isinstance(outcome, Ruling) and not outcome.allowed:
+            self.violation(f"intent {intent.number} ({intent.name}) was denied after it was acknowledged")
         return outcome is not None
 
     def note(self, name: str, intent: Intent, outcome: Any) -> None:
