@@ -89,7 +89,7 @@ class Decisions:
 
     def __post_init__(self) -> None:
         self.fence = Fence(self.ledger, self.hot, self.loader)
-        self.reservations = Reservations(self.hot, self.lookup, self.fence)
+        self.reservations = Reservations(self.hot, self.ledger, self.lookup)
 
     async def check(self, use: Use) -> Ruling:
         """May this be used now? Changes nothing."""
@@ -235,11 +235,12 @@ class Decisions:
             raise await self._reused(attempt.uses[answer.index])
         if isinstance(answer, Denied):
             return await self._denied(attempt, prepared, answer)
+        account_id = attempt.uses[0].account
         if isinstance(answer, Undecided) and answer.code is Code.HOLD:
             for use in attempt.uses:
-                await self.reservations.must_exist(use, operation)
+                if not await self.reservations.must_exist(use, operation):
+                    await self.loader.load(account_id)
             raise Retry
-        account_id = attempt.uses[0].account
         attempt.late_at = await self._make_ready(account_id, operation, answer, attempt.late_at)
         raise Retry
 

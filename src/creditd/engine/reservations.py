@@ -17,7 +17,6 @@ from creditd.domain.entries import INTERNAL_KEY, Entry, Kind, expiry_key, settle
 from creditd.domain.errors import FailedPrecondition, IdempotencyKeyReused, NotFound
 from creditd.domain.holds import Join
 from creditd.domain.state import Hold
-from creditd.engine.fence import Fence
 from creditd.engine.heads import Head, ruling_of
 from creditd.engine.hold_draws import NO_SUCH
 from creditd.engine.ids import fingerprint
@@ -25,6 +24,7 @@ from creditd.engine.lookup import KeyLookup
 from creditd.engine.prepare import Prepared
 from creditd.engine.requests import Action, Ruling, Use
 from creditd.hot.store import HotStore
+from creditd.ledger.store import Ledger
 from creditd.ledger.transaction import AccountTransaction
 
 _KINDS = {
@@ -40,8 +40,8 @@ class Reservations:
     """Completes the uses that name a reservation with what is known of it."""
 
     hot: HotStore
+    ledger: Ledger
     lookup: KeyLookup
-    fence: Fence
     _turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     def turn(self, use: Use) -> AbstractAsyncContextManager[object]:
@@ -93,31 +93,29 @@ class Reservations:
             raise NotFound("reservation", use.reservation.id)
         return ended if isinstance(ended, Ruling) else [ended]
 
-    async def must_exist(self, use: Use, operation: Operation) -> None:
-        """Called when a hold was not as the operation took it to be; without an error it is worth another try.
+    async def must_exist(self, use: Use, operation: Operation) -> bool:
+        """Called when a hold was not as the operation took it to be; False when the hot state may lack it.
 
         Raises:
             NotFound: it was looked for everywhere.
             HotUnavailable: the hot store is away.
         """
         if use.reservation is None or not any(is_probe(draw.hold) for draw in operation.draws):
-            return
+            return True
         reservation_id = use.reservation.id
         if await self.hot.knows_key(use.account, settle_key(reservation_id)):
-            return
+            return True
         # A store that was promoted with writes missing, that is one side of a split, or that could not be told of a
-        # change, knows nothing of it.
-        found = await self.hot.find_hold(use.account, reservation_id)
-        if (
-            found.epoch is None
-            or found.hold is not None
-            or not await self.fence.holds(use.account, found.epoch)
-        ):
-            return
+        # change, knows nothing of it. Only reading, so that callers with wrong ids don't make an account load; with a
+        # hole below the head only a load can tell.
+        state = await self.ledger.read(use.account)
+        if reservation_id in state.holds or await self.ledger.head_sequence(use.account) > state.sequence:
+            return False
         if not any(
             await self.lookup.find(use.account, [settle_key(reservation_id), expiry_key(reservation_id)])
         ):
             raise NotFound("reservation", reservation_id)
+        return True
 
 
 def is_probe(step: object) -> bool:
