@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from creditd.domain.accounts import Epoch
 from creditd.domain.catalog import Money
 from creditd.domain.grants import Grant
 from creditd.domain.state import Hold
@@ -168,6 +169,13 @@ TOMBSTONE = "tombstone"
 """Note of an entry without effect, in the place of a decision that the ledger refused."""
 
 
-def tombstone_id(account: str, sequence: int, epoch: str) -> str:
-    """The id of the tombstone at a place of an account's ledger: the same whoever lays it, in one epoch."""
-    return f"tombstone:{account}:{sequence}:{epoch}"
+def tombstone(account: str, sequence: int, at: int, epoch: Epoch) -> Entry:
+    """The entry without effect for a place of an account's ledger; its id is the same whoever lays it, in one epoch."""
+    return Entry(
+        id=f"tombstone:{account}:{sequence}:{epoch.number}.{epoch.nonce}",
+        account=account,
+        sequence=sequence,
+        kind=Kind.ADJUST,
+        at=at,
+        note=TOMBSTONE,
+    )

@@ -31,13 +31,13 @@ class Folding:
         self._holds = state.holds
 
     def state(self) -> AccountState:
-        """The state after what has been added."""
+        """The state after what has been added; nothing may be added after that."""
         return AccountState(
             account=self._account,
             sequence=self.sequence,
             at=self.at,
-            grants=dict(self._grants),
-            debts=dict(self._debts),
+            grants=self._grants,
+            debts=self._debts,
             counters={key: Counter(*counter) for key, counter in self._counters.items()},
             holds=self._holds,
         )

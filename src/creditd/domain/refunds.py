@@ -44,6 +44,22 @@ class _Back:
     grants: list[tuple[str, int]]
 
 
+@dataclass(slots=True)
+class _Part:
+    """The part of what lies in layers that comes after `before` micros of it: `left` micros."""
+
+    before: int
+    left: int
+
+    def take(self, layer: int) -> int:
+        """What of the next layer belongs to the part."""
+        skipped = min(self.before, layer)
+        taken = min(self.left, layer - skipped)
+        self.before -= skipped
+        self.left -= taken
+        return taken
+
+
 def burned_by(entry: Entry) -> int:
     """What an entry burned in all, in micros: of grants, as overage and as debt."""
     if entry.kind not in {Kind.CONSUME, Kind.COMMIT} or entry.answer is None:
@@ -118,15 +134,7 @@ def _back(undo: Undo) -> _Back:
     beyond = burned_by(entry) - total(entry.allocations) - entry.overage
     owed_overage = entry.effects.debt + total(entry.effects.repaid) - beyond
     back = _Back(0, [], [])
-    skip, left = undo.before, undo.amount
-
-    def take(layer: int) -> int:
-        nonlocal skip, left
-        skipped = min(skip, layer)
-        taken = min(left, layer - skipped)
-        skip, left = skip - skipped, left - taken
-        return taken
-
+    take = _Part(undo.before, undo.amount).take
     back.owed = take(beyond)
     spent = [each for each in entry.effects.counted if each.key.startswith(_OVERAGE)]
     spent += [each for each in entry.effects.counters if each.key.startswith(_OVERAGE) and each.delta > 0]
@@ -186,12 +194,9 @@ def _budgets(undo: Undo) -> Iterator[CounterChange]:
             window = each._replace(delta=0)
             windows[window] = windows.get(window, 0) + each.delta
     for windows in counted.values():
-        skip, left = undo.before, undo.amount
+        part = _Part(undo.before, undo.amount)
         for window, burned in reversed(windows.items()):
-            skipped = min(skip, burned)
-            taken = min(left, burned - skipped)
-            skip, left = skip - skipped, left - taken
-            yield window._replace(delta=-taken)
+            yield window._replace(delta=-part.take(burned))
 
 
 def _grant(grant_id: str, credit: str, amount: int, features: tuple[str, ...], at: int) -> Grant:

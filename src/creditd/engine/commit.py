@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from creditd.domain.entries import TOMBSTONE, Entry, Kind, tombstone_id
+from creditd.domain.entries import Entry, tombstone
 from creditd.domain.errors import Overloaded, Unavailable
 from creditd.engine import failpoints
 from creditd.engine.histogram import Histogram
@@ -242,21 +242,11 @@ def _ignore(_entry: Entry) -> None:
 
 def _tombstones(unit: Unit) -> Unit:
     """Entries without effect in the places of a unit that a late replay had taken."""
-    epoch = f"{unit.epoch.number}.{unit.epoch.nonce}"
     return Unit(
         account=unit.account,
         epoch=unit.epoch,
         depends=0,
-        entries=tuple(_tombstone(entry, epoch) for entry in unit.entries),
-    )
-
-
-def _tombstone(entry: Entry, epoch: str) -> Entry:
-    return Entry(
-        id=tombstone_id(entry.account, entry.sequence, epoch),
-        account=entry.account,
-        sequence=entry.sequence,
-        kind=Kind.ADJUST,
-        at=entry.at,
-        note=TOMBSTONE,
+        entries=tuple(
+            tombstone(entry.account, entry.sequence, entry.at, unit.epoch) for entry in unit.entries
+        ),
     )

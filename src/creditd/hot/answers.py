@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from creditd.domain.accounts import Epoch
 from creditd.domain.decide import Drawn
-from creditd.hot.codec import decode_drawn, unpack
+from creditd.hot.codec import decode_drawn, packed_within, unpack
 
 _NO_EPOCH: Final = Epoch(0, 0)
 
@@ -136,7 +136,7 @@ def decode_outbox(unit_id: str, value: bytes) -> OutboxUnit:
     """A unit from its outbox value."""
     number, nonce, depends, at, first, heads, results = unpack(value[13:])
     # An earlier release left the results themselves.
-    drawn = results if isinstance(results, list) else unpack(results.encode("utf-8", "surrogateescape"))
+    drawn = results if isinstance(results, list) else unpack(packed_within(results))
     return OutboxUnit(
         unit_id=unit_id,
         wall=int(value[:13]),
@@ -144,7 +144,7 @@ def decode_outbox(unit_id: str, value: bytes) -> OutboxUnit:
         depends=depends,
         at=at,
         first=first,
-        heads=tuple(_head(head) for head in heads),
+        heads=tuple(packed_within(head) for head in heads),
         drawn=tuple(decode_drawn(result) for result in drawn),
     )
 
@@ -159,8 +159,4 @@ def _drawn(packed: bytes) -> tuple[Drawn, ...]:
 
 def _record(value: bytes) -> Record:
     at, sequence, head, result = unpack(value[64:])
-    return Record(value[32:64].decode(), at, sequence, _head(head), decode_drawn(result))
-
-
-def _head(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    return Record(value[32:64].decode(), at, sequence, packed_within(head), decode_drawn(result))

@@ -40,6 +40,11 @@ def unpack(data: bytes) -> Any:
     return msgpack.unpackb(data, raw=False, strict_map_key=False, unicode_errors="surrogateescape")
 
 
+def packed_within(text: str) -> bytes:
+    """The bytes of what was packed before it became a part of something that `unpack` has decoded."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 def pack(value: Any) -> bytes:
     """Encode for a script."""
     packed: bytes = _pack(value)
@@ -121,9 +126,7 @@ def _describe(hold: Hold) -> bytes:
 def decode_hold(hold_id: str, value: bytes) -> Hold:
     """The reverse of how a hold is stored."""
     sequence, expires_at, parts, overage, charges, description = unpack(value)
-    credit, feature, subject, usage, attributes, metadata = unpack(
-        description.encode("utf-8", "surrogateescape")
-    )
+    credit, feature, subject, usage, attributes, metadata = unpack(packed_within(description))
     return Hold(
         id=hold_id,
         sequence=sequence,
@@ -205,7 +208,7 @@ def epoch_of(packed: bytes | None, run_id: str) -> Epoch | None:
 
 def _decode_credit(value: list[Any]) -> SegmentCredit:
     order, available, held, granted, debt, expiry, refill, remaining, packed, limited = value
-    ids = unpack(packed.encode("utf-8", "surrogateescape"))
+    ids = unpack(packed_within(packed))
     features = dict(_groups(limited, 2))
     return SegmentCredit(
         BurnOrder(order),

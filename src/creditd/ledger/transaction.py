@@ -10,7 +10,7 @@ from typing import Final
 import asyncpg
 
 from creditd.domain.accounts import Account, Budget, Epoch, Override, Subscription
-from creditd.domain.entries import TOMBSTONE, Entry, Kind, tombstone_id
+from creditd.domain.entries import Entry, tombstone
 from creditd.domain.errors import AlreadyExists, NotFound
 from creditd.domain.fold import Folding, fold_all
 from creditd.domain.grants import Grant
@@ -266,24 +266,13 @@ async def _load(
     tombstones: list[Entry] = []
     async for entry in folding.tail(connection, account_id, folded.sequence):
         while folded.sequence + 1 < entry.sequence:
-            tombstone = _tombstone(account_id, folded.sequence + 1, folded.at or entry.at, epoch)
-            tombstones.append(tombstone)
-            folded.add(tombstone)
+            # At the instant of what is beside the hole.
+            filler = tombstone(account_id, folded.sequence + 1, folded.at or entry.at, epoch)
+            tombstones.append(filler)
+            folded.add(filler)
         folded.add(entry)
         transaction.tail_length += 1
     if tombstones:
         await folding.insert(connection, *tombstones)
     transaction.state = folded.state()
     return transaction
-
-
-def _tombstone(account: str, sequence: int, at: int, epoch: Epoch) -> Entry:
-    """The entry for a hole: without effect, at the instant of what is beside it."""
-    return Entry(
-        id=tombstone_id(account, sequence, f"{epoch.number}.{epoch.nonce}"),
-        account=account,
-        sequence=sequence,
-        kind=Kind.ADJUST,
-        at=at,
-        note=TOMBSTONE,
-    )

@@ -8,7 +8,8 @@
 --       5 '1' when the same unit may have been decided by an earlier call whose reply was lost,
 --       then for each draw: its fingerprint (32 characters, '' without a key) and its head (opaque)
 -- Reply {'ok', at, first sequence, epoch number, epoch nonce, depends, results (msgpack)}
---       {'deny', at, results, epoch number, epoch nonce}; {'replay', unit's outbox value or '', record..}; {'reused', index of the draw, from 0}
+--       {'deny', at, results, epoch number, epoch nonce}; {'replay', unit's outbox value or '', record..};
+--       {'reused', index of the draw, from 0}
 --       {'again', outbox value}: decided by the earlier call; {'price', at, {used..} (msgpack)};
 --       other codes of kernel.lua: {code, at}
 -- Outbox field: unit id; value: wall clock in ms (13 digits), then msgpack

@@ -458,8 +458,9 @@ local function reordered(work, op)
 end
 
 -- Decides an operation. Returns a reply code, the instant, the results and the changed working copy:
--- ok, deny (with the working copy as it was changed by then); cold (no state of this run), policy, catalog (the caller is behind), roll, late, range, price (with the
--- counters of the tiers of the draw in the results' place), hold (not as the caller takes it to be, or not there).
+-- ok, deny (with the working copy as it was changed by then); cold (no state of this run), policy, catalog (the caller
+-- is behind), roll, late, range, price (with the counters of the tiers of the draw in the results' place), hold (not as
+-- the caller takes it to be, or not there).
 local function decide(op)
   local revision = redis.call('GET', KEYS[2])
   if revision and tonumber(revision) > op[4] then return 'catalog' end
